@@ -1,0 +1,96 @@
+"""Length-prefixed frames: a 4-byte big-endian length, then that many bytes of msgpack.
+
+Invariants:
+  1. A length over the bound is refused before anything is allocated for it.
+  2. A frame is msgpack of exactly one value; trailing bytes or other damage raise `FrameError`.
+  3. Decoding never creates anything but plain values: no extension type is interpreted here.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgpack
+
+from raftcoord.protocol.errors import BadRequest
+
+PROTOCOL_VERSION: Final = 1
+MAGIC: Final = "raftcoord"
+HEADER_BYTES: Final = 4
+FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
+_ITEMS_MAX: Final = 1_000_000
+
+
+class FrameError(BadRequest):
+    """The peer sent something that is no frame; its connection is closed."""
+
+
+def encode_frame(message: Any) -> bytes:
+    """Return one message as a frame, length prefix included."""
+    payload: bytes = msgpack.packb(message, use_bin_type=True)
+    return len(payload).to_bytes(HEADER_BYTES, "big") + payload
+
+
+def decode_payload(payload: bytes | memoryview) -> Any:
+    """Return the value that a frame's payload carries.
+
+    Raises:
+        FrameError: the payload is not exactly one msgpack value.
+    """
+    try:
+        return msgpack.unpackb(
+            payload,
+            raw=False,
+            use_list=True,
+            strict_map_key=False,
+            max_array_len=_ITEMS_MAX,
+            max_map_len=_ITEMS_MAX,
+        )
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
+        raise FrameError(f"malformed frame: {type(error).__name__}: {error}") from None
+
+
+class FrameDecoder:
+    """Cuts a byte stream into decoded frames; holds at most one incomplete frame.
+
+    Args:
+        frame_bytes_max: bound on the payload of one frame.
+    """
+
+    __slots__ = ("_buffer", "_frame_bytes_max")
+
+    def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
+        self._buffer = bytearray()
+        self._frame_bytes_max = frame_bytes_max
+
+    def __repr__(self) -> str:
+        return f"<FrameDecoder buffered={len(self._buffer)} max={self._frame_bytes_max}>"
+
+    def feed(self, data: bytes) -> list[Any]:
+        """Take bytes from the wire and return the messages that are now complete, in order.
+
+        Raises:
+            FrameError: a frame is over the bound or malformed; the stream cannot be continued.
+        """
+        buffer = self._buffer
+        if buffer:
+            buffer += data
+            source: bytes | bytearray = buffer
+        else:
+            source = data  # the common case: whole frames, no copy
+        messages = []
+        position, end = 0, len(source)
+        while end - position >= HEADER_BYTES:
+            length = int.from_bytes(source[position : position + HEADER_BYTES], "big")
+            if length > self._frame_bytes_max:
+                raise FrameError(f"frame of {length} bytes is over the limit of {self._frame_bytes_max}")
+            stop = position + HEADER_BYTES + length
+            if stop > end:
+                break
+            messages.append(decode_payload(bytes(source[position + HEADER_BYTES : stop])))
+            position = stop
+        if source is buffer:
+            del buffer[:position]
+        elif position < end:
+            buffer += data[position:]
+        return messages
