@@ -40,6 +40,7 @@ class Operation(IntEnum):
     CLOSE_SESSION = 3  # () -> None; releases everything that the session holds
     CONFIRM = 4  # () -> None; carries nothing but its `acked`
     CANCEL = 5  # (target sequence) -> the target's [code, payload] if it is final, else its wait is ended
+    RETURN = 6  # (target sequence) -> items given back: a QUEUE_GET that nobody wanted any more is undone
 
     VARIABLE_SET = 16  # (name, value) -> revision
     VARIABLE_GET = 17  # (name, wait) -> [value, revision]; UNSET
@@ -149,6 +150,7 @@ OPERATIONS: Final[dict[int, OperationSpec]] = {
         _spec(_O.CLOSE_SESSION, _K.WRITE),
         _spec(_O.CONFIRM, _K.WRITE),
         _spec(_O.CANCEL, _K.WRITE, target=_is_counter),
+        _spec(_O.RETURN, _K.WRITE, target=_is_counter),
         _spec(_O.VARIABLE_SET, _K.WRITE, name=_is_name, value=_is_blob),
         _spec(_O.VARIABLE_GET, _K.READ_OR_WAIT, name=_is_name, wait=_is_bool),
         _spec(_O.VARIABLE_COMPARE_AND_SET, _K.WRITE, name=_is_name, condition=_is_condition, value=_is_blob),
