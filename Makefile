@@ -1,0 +1,55 @@
+# Every target works as the first command on a fresh clone: it makes .venv when that is missing or out of
+# date. Stamp files live inside .venv, so that removing the folder starts over.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+TEST_ARGS ?=
+BENCH_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format bench clean
+
+help: ## Show the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(VENV)/.installed ## Ten workers share objects while the leader is killed
+	$(BIN)/raftcoord demo
+
+test: $(VENV)/.installed ## Run all tests (TEST_ARGS="tests/unit -k frames" selects)
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: $(VENV)/.installed ## Check format, lint rules and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed ## Rewrite the sources in the project's format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.installed-bench ## Measure, side by side with etcd (BENCH_ARGS="sets reads" selects)
+	@command -v etcd >/dev/null || echo "etcd is not installed, so raftcoord is measured alone." \
+		"On Debian: apt-get install etcd-server"
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+clean: ## Remove the environment and all caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "$(PYTHON) is not Python 3.11 or later; choose one: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' \
+		|| { echo "$(PYTHON) cannot make environments. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created pyproject.toml
+	$(PIP) install --editable ".[dev]"
+	@touch $@
+
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) install --editable ".[bench]"
+	@touch $@
