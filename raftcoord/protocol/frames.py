@@ -54,17 +54,22 @@ class FrameDecoder:
     """Cuts a byte stream into decoded frames; holds at most one incomplete frame.
 
     Args:
-        frame_bytes_max: bound on the payload of one frame.
+        frame_bytes_max: bound on the payload of one frame; may be raised later, e.g. after a handshake.
     """
 
-    __slots__ = ("_buffer", "_frame_bytes_max")
+    __slots__ = ("_buffer", "frame_bytes_max")
 
     def __init__(self, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._buffer = bytearray()
-        self._frame_bytes_max = frame_bytes_max
+        self.frame_bytes_max = frame_bytes_max
 
     def __repr__(self) -> str:
-        return f"<FrameDecoder buffered={len(self._buffer)} max={self._frame_bytes_max}>"
+        return f"<FrameDecoder buffered={len(self._buffer)} max={self.frame_bytes_max}>"
+
+    @property
+    def buffered_bytes(self) -> int:
+        """How many bytes of an incomplete frame are held."""
+        return len(self._buffer)
 
     def feed(self, data: bytes) -> list[Any]:
         """Take bytes from the wire and return the messages that are now complete, in order.
@@ -82,8 +87,8 @@ class FrameDecoder:
         position, end = 0, len(source)
         while end - position >= HEADER_BYTES:
             length = int.from_bytes(source[position : position + HEADER_BYTES], "big")
-            if length > self._frame_bytes_max:
-                raise FrameError(f"frame of {length} bytes is over the limit of {self._frame_bytes_max}")
+            if length > self.frame_bytes_max:
+                raise FrameError(f"frame of {length} bytes is over the limit of {self.frame_bytes_max}")
             stop = position + HEADER_BYTES + length
             if stop > end:
                 break
