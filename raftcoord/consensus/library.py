@@ -30,7 +30,7 @@ from pysyncobj.transport import Transport
 from raftcoord.consensus.interface import ConsensusError
 from raftcoord.runtime import Clock
 
-__all__ = ["Node", "SyncObj", "SyncObjConf", "Transport", "journal_for_construction", "running"]
+__all__ = ["Node", "NullPoller", "SyncObj", "SyncObjConf", "Transport", "journal_for_construction", "running"]
 
 TESTED_VERSION: Final = "0.3.17"
 TESTED_DIGEST: Final = "e8bdf06797085d734df86e24ab4802fe87893dff77268565ec036f7ad4a1cfe4"
@@ -96,5 +96,3 @@ class NullPoller:
 
     def poll(self, _timeout: float) -> None:
         """Do nothing."""
-
-

@@ -1,0 +1,484 @@
+"""The engine: one replica's part in consensus, as one turn of work per event-loop iteration.
+
+Messages, proposals and timers only mark work and schedule a turn. A turn does, in this order:
+
+  1. sync what the messages added to the journal, then let the answers leave (a follower acknowledges);
+  2. one tick of the core: deadlines, commit, apply; sync again if an election changed the vote;
+  3. tell outcomes: results of proposals, confirmed reads, leadership;
+  4. as leader, add what was proposed meanwhile to the log, send it, and sync it while it travels.
+
+Invariants:
+  1. No answer, vote or request for votes leaves before the journal entry behind it is synced. Only appends
+     do: a leader's own sync runs while its followers do theirs, and it ends before the next tick, the
+     first moment at which the leader's own copy is counted.
+  2. Callbacks run in step 3 only; what they propose is taken in step 4 of the same turn.
+  3. After a failure nothing leaves any more, and every callback is told that its outcome is unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from raftcoord.consensus.compaction import Compaction
+from raftcoord.consensus.core import COMMAND, RaftCore
+from raftcoord.consensus.hand_over import HandOver
+from raftcoord.consensus.interface import (
+    BarrierCallback,
+    Committed,
+    EngineConfig,
+    EngineListener,
+    EngineStatus,
+    FatalError,
+    NotCommitted,
+    NotLeaderError,
+    PeerStatus,
+    ProposalCallback,
+    Role,
+    StateMachine,
+)
+from raftcoord.consensus.messages import Envelope
+from raftcoord.consensus.reads import ReadRounds
+from raftcoord.consensus.replica_parts import Parts, open_parts
+from raftcoord.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+APPLY_SLICE_S: Final = 0.01
+PROPOSALS_MAX: Final = 100_000
+HAND_OVER_TIMEOUT_S: Final = 2.0
+
+
+class RaftEngine:
+    """The `Engine` of `interface.py`, on PySyncObj's core."""
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        runtime: Runtime,
+        state_machine: StateMachine,
+        listener: EngineListener,
+    ) -> None:
+        self.config = config
+        self._runtime = runtime
+        self._clock = runtime.clock
+        self._state_machine = state_machine
+        self._listener = listener
+        self._reads = ReadRounds()
+        self._proposed: deque[tuple[bytes, ProposalCallback]] = deque()
+        self._in_log: dict[int, tuple[int, ProposalCallback]] = {}
+        self._events: deque[Callable[[], None]] = deque()
+        self._incarnations: dict[str, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._turn_handle: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._ready_term = 0  # of the leadership that was announced, 0 when none
+        self._hand_over: HandOver | None = None
+        self._failure: BaseException | None = None
+        self._running = False
+        self._sync_count = 0
+        self._sync_seconds = 0.0
+        self._parts: Parts
+        self._core: RaftCore
+        self._compaction: Compaction
+
+    def __repr__(self) -> str:
+        return f"<RaftEngine {self.config.name} running={self._running} failure={self._failure!r}>"
+
+    # Start and stop.
+
+    async def start(self) -> None:
+        """See `Engine.start`."""
+        self._parts = parts = open_parts(self.config, self._runtime, self._state_machine, self)
+        self._core = parts.core
+        self._compaction = Compaction(
+            config=self.config,
+            runtime=self._runtime,
+            store=parts.store,
+            journal=parts.journal,
+            core=parts.core,
+            state_machine=self._state_machine,
+        )
+        self._running = True
+        try:
+            await parts.transport.start()
+        except OSError:
+            await self.stop(hand_over=False)
+            raise
+        self._wake()
+
+    async def stop(self, *, hand_over: bool = True) -> None:
+        """See `Engine.stop`."""
+        if not self._running:
+            return
+        if hand_over and self._core.role is Role.LEADER and self._parts.replication.connected:
+            await self.transfer_leadership()
+        self._running = False
+        for handle in (self._turn_handle, self._timer):
+            if handle is not None:
+                handle.cancel()
+        await self._parts.transport.stop()
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._abandon_all()
+        self._run_events()
+        self._parts.close()
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop for good (invariant 3); the listener learns of it in a later iteration."""
+        if self._failure is not None:
+            return
+        self._failure = error
+        self._running = False
+        logger.critical("engine_failed name=%s error=%r", self.config.name, error)
+        self._parts.transport.close_links("this replica failed")
+        self._parts.guard.take_outbox()
+        self._abandon_all()
+        loop = asyncio.get_running_loop()
+        loop.call_soon(self._run_events)
+        loop.call_soon(self._listener.on_fatal, error)
+        self.spawn(self._parts.transport.stop())
+
+    def _abandon_all(self) -> None:
+        for _, callback in self._proposed:
+            self._tell(callback, NotCommitted.NOT_LEADER)
+        self._proposed.clear()
+        self._lose_leadership()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+        elif self._running:
+            self._wake()
+
+    # What the user of the engine asks for.
+
+    @property
+    def is_ready_leader(self) -> bool:
+        """See `Engine.is_ready_leader`."""
+        return self._running and self._ready_term != 0 and self._core.role is Role.LEADER
+
+    def propose(self, payload: bytes, callback: ProposalCallback) -> None:
+        """See `Engine.propose`."""
+        if not self.is_ready_leader or len(self._proposed) >= PROPOSALS_MAX:
+            self._tell(callback, NotCommitted.NOT_LEADER)
+        elif len(payload) > self.config.entry_bytes_max:
+            raise ValueError(f"entry of {len(payload)} bytes is over {self.config.entry_bytes_max}")
+        else:
+            self._proposed.append((payload, callback))
+        self._wake()
+
+    def read_barrier(self, callback: BarrierCallback) -> None:
+        """See `Engine.read_barrier`."""
+        if self.is_ready_leader:
+            self._reads.add(callback)
+        else:
+            self._events.append(lambda: callback(False))
+        self._wake()
+
+    def leader_hint(self) -> str | None:
+        """See `Engine.leader_hint`."""
+        if not self._running:
+            return None
+        leader = self._core.leader
+        if leader == self.config.name:
+            return self.config.client_address if self._core.role is Role.LEADER else None
+        if leader is None or leader not in self._parts.replication.connected:
+            return None
+        return self._parts.transport.client_addresses.get(leader)
+
+    async def transfer_leadership(self, target: str | None = None) -> bool:
+        """See `Engine.transfer_leadership`.
+
+        Raises:
+            NotLeaderError: this replica does not lead.
+            ValueError: `target` is no other member.
+        """
+        if not self._running or self._core.role is not Role.LEADER:
+            raise NotLeaderError("this replica does not lead")
+        if target is not None and (target not in self.config.peers or target == self.config.name):
+            raise ValueError(f"{target!r} is not another member")
+        target = target or self._parts.replication.most_advanced()
+        if target is None:
+            return False
+        if self._hand_over is None:
+            logger.info("hand_over_started target=%s", target)
+            self._hand_over = HandOver(target)
+        self._wake()
+        try:
+            async with asyncio.timeout(HAND_OVER_TIMEOUT_S):
+                return await self._hand_over.wait()
+        except TimeoutError:
+            logger.warning("hand_over_failed target=%s", target)
+            return False
+        finally:
+            self._hand_over = None
+            self._wake()
+
+    async def snapshot(self) -> int:
+        """See `Engine.snapshot`.
+
+        Raises:
+            FatalError: the engine has failed or is not running.
+        """
+        if not self._running:
+            raise FatalError("the engine is not running")
+        return await self._compaction.snapshot_now()
+
+    def status(self) -> EngineStatus:
+        """See `Engine.status`."""
+        core, parts = self._core, self._parts
+        leading = core.role is Role.LEADER
+        return EngineStatus(
+            name=self.config.name,
+            identity=parts.folder.identity,
+            role=core.role,
+            term=core.term,
+            leader=core.leader,
+            leader_client_address=self.leader_hint(),
+            ready=self.is_ready_leader,
+            formed=parts.members.is_formed,
+            first_index=core.first_index,
+            last_index=core.last_index,
+            commit_index=core.commit_index,
+            applied_index=core.applied_index,
+            snapshot_index=self._compaction.snapshot_index,
+            log_bytes=parts.journal.log_bytes,
+            peers=tuple(
+                PeerStatus(
+                    name=peer,
+                    address=address,
+                    connected=peer in parts.replication.connected,
+                    match_index=core.match_index(peer) if leading else None,
+                )
+                for peer, address in sorted(self.config.peers.items())
+                if peer != self.config.name
+            ),
+            counters={
+                "syncs": self._sync_count,
+                "sync_seconds": self._sync_seconds,
+                "read_rounds": self._reads.rounds,
+                "pre_votes_started": parts.elections.pre_votes_started,
+                "peers_refused": parts.transport.refused_count,
+                "snapshots_written": self._compaction.written,
+                "snapshot_seconds": self._compaction.seconds,
+            },
+        )
+
+    # The turn.
+
+    def _wake(self) -> None:
+        if self._turn_handle is None and self._running:
+            self._turn_handle = asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._turn_handle = None
+        if not self._running:
+            return
+        try:
+            self._sync()
+            self._release()
+            self._core.tick()
+            self._sync()
+            self._after_tick()
+            self._run_events()
+            self._lead()
+            self._release()
+            self._sync()
+            self._background()
+        except Exception as error:
+            self._fail(error)
+            return
+        self._arm_timer()
+
+    def _sync(self) -> None:
+        journal = self._parts.journal
+        if journal.dirty:
+            began = self._clock.now()
+            journal.sync()
+            self._sync_count += 1
+            self._sync_seconds += self._clock.now() - began
+
+    def _release(self) -> None:
+        send = self._parts.transport.send
+        for peer, envelope in self._parts.guard.take_outbox():
+            send(peer, envelope)
+
+    def _after_tick(self) -> None:
+        core = self._core
+        self._parts.elections.is_formed = self._parts.members.is_formed
+        leading = core.role is Role.LEADER
+        if leading and self._ready_term != core.term:
+            first = core.first_index_of_term
+            if first is not None and core.applied_index >= first and core.term_at(first) == core.term:
+                self._ready_term = core.term
+                self._events.append(lambda: self._listener.on_leader_ready(core.term))
+        if leading and self._ready_term:
+            settled = self._reads.settled(self._parts.replication.quorum_answered, core.applied_index)
+            for callback in settled:
+                self._tell(callback, True)
+        if core.applied_index < core.commit_index:
+            self._wake()
+
+    def _run_events(self) -> None:
+        events = self._events
+        while events:
+            events.popleft()()
+
+    def _tell(self, callback: Callable[[Any], None], outcome: Any) -> None:
+        self._events.append(lambda: callback(outcome))
+
+    def _lead(self) -> None:
+        """As leader: add to the log, start a round of reads, send."""
+        core, parts = self._core, self._parts
+        if core.role is not Role.LEADER:
+            for _, callback in self._proposed:
+                self._tell(callback, NotCommitted.NOT_LEADER)
+            self._proposed.clear()
+            if self._events:
+                self._wake()
+            return
+        if self._hand_over is not None:
+            # Nothing new: the target must come to hold the whole log. It all goes on if it does not.
+            self._hand_over.proceed(core)
+        else:
+            while self._proposed:
+                payload, callback = self._proposed.popleft()
+                index, term = core.append(COMMAND + payload)
+                self._in_log[index] = (term, callback)
+        starts_round = self._reads.wants_round
+        if starts_round:
+            self._reads.start(number_before=parts.guard.number, commit_index=core.commit_index)
+            core.heartbeat_sent()
+        parts.replication.send(heartbeat=starts_round)
+        if not parts.replication.has_followers:
+            self._wake_alone(starts_round)
+
+    def _wake_alone(self, starts_round: bool) -> None:
+        """With nobody to wait for, the next tick commits what this turn syncs."""
+        if starts_round or self._core.commit_index < self._core.last_index:
+            self._wake()
+
+    def _background(self) -> None:
+        journal = self._parts.journal
+        if journal.needs_segment and not self._compaction.is_preparing:
+            self.spawn(self._compaction.prepare_segment())
+        if self._compaction.is_due and not self._parts.installer.is_installing:
+            self.spawn(self._compaction.run())
+
+    def _arm_timer(self) -> None:
+        if self._core.role is Role.LEADER:
+            due = self._core.heartbeat_due_at
+        elif self._parts.elections.is_formed:
+            due = self._parts.elections.next_event_at()
+        else:
+            due = self._clock.now() + self.config.heartbeat_ms / 1000
+        if self._timer is not None:
+            if self._timer_at <= due:
+                return  # it fires, finds nothing due, and is armed again
+            self._timer.cancel()
+        self._timer_at = due
+        delay_s = max(due - self._clock.now(), 0.0) + 0.0005  # the core wants the deadline passed
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._wake()
+
+    # What the transport reports.
+
+    def peer_up(self, peer: str, incarnation: str) -> None:
+        """A connection to a peer is up (`PeerListener`)."""
+        if self._incarnations.get(peer) != incarnation:
+            self._incarnations[peer] = incarnation
+            self._core.forget_match(peer)
+        self._parts.replication.forget(peer)
+        self._parts.replication.connected.add(peer)
+        self._core.peer_connected(peer)
+        self._wake()
+
+    def peer_down(self, peer: str) -> None:
+        """The connection to a peer is gone (`PeerListener`)."""
+        self._parts.replication.connected.discard(peer)
+        self._parts.replication.forget(peer)
+        self._core.peer_disconnected(peer)
+        if self._running and self._core.leader == peer and self._core.role is Role.FOLLOWER:
+            self._parts.elections.leader_connection_lost(peer)
+            self._wake()
+
+    def peer_message(self, peer: str, envelope: Envelope) -> None:
+        """A well-formed message of a peer (`PeerListener`)."""
+        if not self._running:
+            return
+        try:
+            self._parts.guard.receive(peer, envelope)
+        except Exception as error:
+            self._fail(error)
+            return
+        self._wake()
+
+    # What the core asks for (`CoreHooks`).
+
+    def send_appends(self) -> None:
+        """See `CoreHooks`."""
+        self._parts.replication.send(heartbeat=True)
+
+    def role_changed(self, old: Role, new: Role) -> None:
+        """See `CoreHooks`."""
+        logger.info("role_changed from=%s to=%s term=%d", old.value, new.value, self._core.term)
+        self._parts.replication.reset()
+        if old is Role.LEADER:
+            self._lose_leadership()
+
+    def _lose_leadership(self) -> None:
+        in_log, self._in_log = self._in_log, {}
+        for _, callback in in_log.values():
+            self._tell(callback, NotCommitted.OUTCOME_UNKNOWN)
+        for read in self._reads.drop_all():
+            self._tell(read, False)
+        if self._hand_over is not None:
+            self._hand_over.leadership_lost()
+        if self._ready_term:
+            self._ready_term = 0
+            self._events.append(self._listener.on_leadership_lost)
+
+    def apply_committed(self) -> None:
+        """See `CoreHooks`."""
+        core = self._core
+        applied, commit = core.applied_index, core.commit_index
+        if applied >= commit:
+            return
+        log, first = core.log, core.first_index
+        end_at = self._clock.now() + APPLY_SLICE_S
+        for index in range(applied + 1, commit + 1):
+            command, _, term = log[index - first]
+            result = None
+            if command[0] == COMMAND[0]:
+                result = self._state_machine.apply(index, command[1:])
+            core.advance_applied()
+            self._compaction.note_applied(len(command))
+            waiting = self._in_log.pop(index, None)
+            if waiting is not None:
+                same = waiting[0] == term
+                self._tell(waiting[1], Committed(index, result) if same else NotCommitted.OUTCOME_UNKNOWN)
+            if self._clock.now() > end_at:
+                return
+
+    # What the installer reports.
+
+    def snapshot_installed(self, peer: str, index: int) -> None:
+        """The state machine, log and core stand at a snapshot of the leader's."""
+        self._compaction.note_installed(index)
+        self._wake()

@@ -1,0 +1,36 @@
+"""Handing leadership to a follower: wait until it holds the whole log, then tell it to take over.
+
+While this is under way the leader adds nothing to its log, so the wait is one round trip.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from raftcoord.consensus.core import RaftCore
+
+
+class HandOver:
+    """One attempt; ended by the loss of leadership, or given up by its waiter's timeout."""
+
+    def __init__(self, target: str) -> None:
+        self.target = target
+        self._asked = False
+        self._done: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def __repr__(self) -> str:
+        return f"<HandOver target={self.target} asked={self._asked}>"
+
+    async def wait(self) -> bool:
+        """Return True once this replica does not lead any more."""
+        return await asyncio.shield(self._done)
+
+    def proceed(self, core: RaftCore) -> None:
+        """Ask the target as soon as it holds everything."""
+        if not self._asked and core.match_index(self.target) == core.last_index:
+            self._asked = True
+            core.hand_over_to(self.target)
+
+    def leadership_lost(self) -> None:
+        if not self._done.done():
+            self._done.set_result(True)
