@@ -1,0 +1,142 @@
+"""A queue shared by all clients, for asyncio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar, Final
+
+from raftcoord.client.aio_client import Client
+from raftcoord.client.handle import Handle
+from raftcoord.client.timeouts import Timeout
+from raftcoord.protocol.errors import ValueTooLarge
+from raftcoord.protocol.frames import FRAME_BYTES_MAX
+from raftcoord.protocol.operations import BATCH_ITEMS_MAX, QUEUE_MAXSIZE_MAX, Operation
+from raftcoord.protocol.values import Name, pack_value, unpack_value
+
+_PUT: Final = int(Operation.QUEUE_PUT)
+_GET: Final = int(Operation.QUEUE_GET)
+_SIZE: Final = int(Operation.QUEUE_SIZE)
+_CLOSE: Final = int(Operation.QUEUE_CLOSE)
+
+_DRAIN: Final = -1
+_ENVELOPE_BYTES: Final = 64 * 1024  # sequence, acked, name and the lengths of the items
+_ITEM_HEADER_BYTES: Final = 5
+
+
+class Queue(Handle):
+    """A first-in-first-out queue. Each item is handed to one getter, and getters are served in turn.
+
+    An item that was handed to a client which died before it could confirm it returns to the head.
+
+    Args:
+        name: a str, int, bytes or tuple of these; None makes a random one.
+        maxsize: how many items fit; 0 for no bound. The first operation on a queue decides.
+        client: the client to use; None takes the current one.
+    """
+
+    KIND: ClassVar[str] = "queue"
+
+    def __init__(self, name: Name | None = None, maxsize: int = 0, client: Client | None = None) -> None:
+        self._maxsize = check_maxsize(maxsize)
+        super().__init__(name, client)
+
+    def _options(self) -> dict[str, Any]:
+        return {"maxsize": self._maxsize}
+
+    @property
+    def maxsize(self) -> int:
+        return self._maxsize
+
+    async def put(self, value: Any, timeout: Timeout = None) -> None:
+        """Append an item; wait while the queue is full.
+
+        Args:
+            timeout: None waits for ever, 0 does not wait.
+
+        Raises:
+            TypeError: a value of this type cannot be stored.
+            ValueTooLarge: it is over 1 MiB.
+            CallTimeout: the queue was full for that long; the item is not in it.
+            OutcomeUnknown: sent, and nobody answered; the item may be in the queue.
+            QueueClosed: the queue was closed while the call waited.
+        """
+        await self._wait(_PUT, timeout, self._maxsize, [pack_value(value)])
+
+    async def put_many(self, values: Iterable[Any], timeout: Timeout = None) -> None:
+        """Append several items, all or none, without anything in between. Otherwise like `put`.
+
+        Raises:
+            ValueTooLarge: more than 10 000 items, more than fit into the queue, or 8 MiB together.
+        """
+        blobs = pack_items(values, self._maxsize)
+        if blobs:
+            await self._wait(_PUT, timeout, self._maxsize, blobs)
+
+    async def get(self, timeout: Timeout = None, batch: bool | int = False) -> Any:
+        """Take the first item; wait until there is one.
+
+        Args:
+            timeout: None waits for ever, 0 does not wait.
+            batch: False for one item. A number n: wait until n items are there, return them as a list.
+                True: return a list of what is there now, without waiting.
+
+        Raises:
+            CallTimeout: there were too few items for that long; nothing is taken.
+            QueueClosed: the queue was closed while the call waited.
+        """
+        count = item_count(batch)
+        if count == _DRAIN:
+            blobs = await self._wait(_GET, 0, self._maxsize, _DRAIN)
+            return [unpack_value(blob) for blob in blobs]
+        blobs = await self._wait(_GET, timeout, self._maxsize, count)
+        if batch is False:
+            return unpack_value(blobs[0])
+        return [unpack_value(blob) for blob in blobs]
+
+    async def qsize(self, timeout: Timeout = None) -> int:
+        """Return how many items are in the queue."""
+        size = await self._call(_SIZE, timeout)
+        return int(size)
+
+    async def close(self, timeout: Timeout = None) -> None:
+        """Remove the queue with its items. Calls that wait on it end with `QueueClosed`.
+
+        A later operation on the same name starts a new, empty queue.
+        """
+        await self._call(_CLOSE, timeout)
+
+
+def check_maxsize(maxsize: int) -> int:
+    """Return a queue's bound. Raises TypeError or ValueError."""
+    if type(maxsize) is not int:
+        raise TypeError(f"maxsize is an int, not {type(maxsize).__qualname__}")
+    if not 0 <= maxsize <= QUEUE_MAXSIZE_MAX:
+        raise ValueError(f"maxsize must be between 0 and {QUEUE_MAXSIZE_MAX}, not {maxsize}")
+    return maxsize
+
+
+def item_count(batch: bool | int) -> int:
+    """Return how many items a `get` asks for; -1 for what is there. Raises TypeError or ValueError."""
+    if type(batch) is bool:
+        return _DRAIN if batch else 1
+    if type(batch) is not int:
+        raise TypeError(f"batch is a bool or an int, not {type(batch).__qualname__}")
+    if not 1 <= batch <= BATCH_ITEMS_MAX:
+        raise ValueError(f"batch must be between 1 and {BATCH_ITEMS_MAX}, not {batch}")
+    return batch
+
+
+def pack_items(values: Iterable[Any], maxsize: int) -> list[bytes]:
+    """Return the items of one put as blobs. Raises TypeError, or ValueTooLarge before anything is sent."""
+    blobs: list[bytes] = []
+    bytes_left = FRAME_BYTES_MAX - _ENVELOPE_BYTES
+    items_max = min(maxsize or BATCH_ITEMS_MAX, BATCH_ITEMS_MAX)
+    for value in values:
+        blob = pack_value(value)
+        bytes_left -= len(blob) + _ITEM_HEADER_BYTES
+        if len(blobs) == items_max:
+            raise ValueTooLarge(f"more than {items_max} items cannot be put at once")
+        if bytes_left < 0:
+            raise ValueTooLarge(f"the items are together over the limit of {FRAME_BYTES_MAX} bytes")
+        blobs.append(blob)
+    return blobs

@@ -1,0 +1,105 @@
+"""The one thread per process on which the synchronous objects run their event loop.
+
+Invariants:
+  1. There is at most one loop thread in a process; a forked child starts its own.
+  2. An interrupted wait cancels its call, so that nothing is taken for a caller who is gone.
+  3. Callbacks of users run on a second thread, in order, so that they may block and use the objects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+import uvloop
+
+from raftcoord.client import forking
+
+_log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class LoopThread:
+    """An event loop on a daemon thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        poll_set: Callable[[], int] = getattr(self._loop, "_get_backend_id")  # noqa: B009  # not in the stubs
+        forking.watch(self, poll_set())
+        self._thread = threading.Thread(target=self._run, name="raftcoord-loop", daemon=True)
+        self._thread.start()
+        self._callbacks: queue.SimpleQueue[Callable[[], object]] | None = None
+
+    def __repr__(self) -> str:
+        return f"<LoopThread alive={self._thread.is_alive()}>"
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+
+    def call(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
+        """Run a coroutine on the loop and return its result; from any thread but the loop's own."""
+        if threading.current_thread() is self._thread:
+            coroutine.close()
+            raise RuntimeError("a synchronous call on the event loop of raftcoord would wait for itself")
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # when it was this thread that was interrupted
+            raise
+
+    def call_back(self, function: Callable[[], object]) -> None:
+        """Have a function of the user run soon, outside of the loop."""
+        if self._callbacks is None:
+            self._callbacks = queue.SimpleQueue()
+            threading.Thread(
+                target=_run_callbacks, args=(self._callbacks,), name="raftcoord-callbacks", daemon=True
+            ).start()
+        self._callbacks.put(function)
+
+
+def _run_callbacks(callbacks: queue.SimpleQueue[Callable[[], object]]) -> None:
+    while True:
+        function = callbacks.get()
+        try:
+            function()
+        except Exception:  # a user's fault must not keep later callbacks from running
+            _log.exception("callback_failed function=%r", function)
+
+
+class _Holder:
+    """The loop thread of this process, once there is one."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.thread: LoopThread | None = None
+
+
+_holder: Final = _Holder()
+
+
+def loop_thread() -> LoopThread:
+    """Return the loop thread of this process; start it when needed."""
+    thread = _holder.thread
+    if thread is None:
+        with _holder.lock:
+            thread = _holder.thread
+            if thread is None:
+                thread = _holder.thread = LoopThread()
+    return thread
+
+
+def _after_fork() -> None:
+    # The thread does not exist in the child; its loop must not be torn down there (see `forking`).
+    forking.leak(_holder.thread)
+    _holder.thread = None
+    _holder.lock = threading.Lock()
+
+
+forking.call_in_child(_after_fork)

@@ -1,0 +1,175 @@
+"""The bookkeeping of one session: sequences, what is unanswered, and what may be confirmed.
+
+Pure: no clock, no socket, no asyncio.
+
+Invariants:
+  1. A sequence is given once and in order; a call keeps it through every repetition.
+  2. The floor never passes a sequence whose answer is not settled, except registered waits: the replicas
+     drop what is at or below the floor, and a late duplicate of it is refused from then on.
+  3. The final answer of a wait is listed only when the floor has passed it, and only on commands that are
+     sure to be logged; it stays with its carrier until that one is answered, so that it is never forgotten.
+  4. What was granted to a call is confirmed only after its caller took it (`settle`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from raftcoord.client.calls import Call, Undo
+from raftcoord.protocol.errors import Code
+
+LISTED_MAX: Final = 1000  # confirmations on one command; the rest follows on the next
+CONFIRM_BACKLOG_MAX: Final = 100  # above this, confirmations do not wait for a command to ride on
+
+# A gateway gives these without asking the log, so that what rode on the command was not taken in.
+_INCONCLUSIVE: Final = frozenset(
+    {Code.MALFORMED, Code.UNKNOWN_OPERATION, Code.TOO_LARGE, Code.LIMIT, Code.UNAUTHENTICATED}
+)
+
+
+class SessionState:
+    """Which calls of one session are open, and what the replicas may forget.
+
+    `blocking` holds, by sequence and in order, the calls that keep the floor down; `registered` the waits
+    that the log knows. A call is in at most one of them until it is settled.
+    """
+
+    __slots__ = ("blocking", "last_sequence", "registered", "to_confirm")
+
+    def __init__(self) -> None:
+        self.last_sequence = 0
+        self.blocking: dict[int, Call] = {}
+        self.registered: dict[int, Call] = {}
+        self.to_confirm: dict[int, bool] = {}  # sequence -> items are on loan under it
+
+    def __repr__(self) -> str:
+        return (
+            f"<SessionState last={self.last_sequence} floor={self.floor} blocking={len(self.blocking)}"
+            f" registered={len(self.registered)} to_confirm={len(self.to_confirm)}>"
+        )
+
+    @property
+    def floor(self) -> int:
+        """The N of `acked`: every answer up to it is settled, registered waits aside."""
+        for first in self.blocking:
+            return first - 1
+        return self.last_sequence
+
+    @property
+    def has_unanswered(self) -> bool:
+        """Whether a replica owes an answer by now (registered waits aside)."""
+        return any(not call.answered for call in self.blocking.values())
+
+    def needs_confirm(self) -> bool:
+        """Whether a CONFIRM should go out if nothing else does."""
+        return len(self.to_confirm) > CONFIRM_BACKLOG_MAX or any(self.to_confirm.values())
+
+    def can_confirm(self) -> bool:
+        """Whether a CONFIRM sent now could end a loan."""
+        floor = self.floor
+        return any(sequence <= floor for sequence in self.to_confirm)
+
+    def assign(self, call: Call) -> None:
+        """Give a call its sequence; from here on it is open."""
+        self.last_sequence += 1
+        call.sequence = self.last_sequence
+        self.blocking[call.sequence] = call
+
+    def find(self, sequence: int) -> Call | None:
+        """Return an open call whose final answer did not come yet."""
+        call = self.blocking.get(sequence) or self.registered.get(sequence)
+        return None if call is None or call.answered else call
+
+    def is_open(self, call: Call) -> bool:
+        """Whether a call belongs to this session and is not settled."""
+        return (self.blocking.get(call.sequence) or self.registered.get(call.sequence)) is call
+
+    def acked_for(self, call: Call) -> int | list[int]:
+        """Return the `acked` field to send with a call, now."""
+        if self.to_confirm and call.traits.logged and not call.listed:
+            floor = self.floor
+            ready = [sequence for sequence in self.to_confirm if sequence <= floor][:LISTED_MAX]
+            call.listed = {sequence: self.to_confirm.pop(sequence) for sequence in ready}
+        return [self.floor, *call.listed] if call.listed else self.floor
+
+    def register(self, call: Call) -> None:
+        """`WAITING` came for a call: the floor may pass it."""
+        if self.blocking.pop(call.sequence, None) is not None:
+            call.registered = True
+            self.registered[call.sequence] = call
+
+    def finish(self, call: Call, code: int) -> None:
+        """The final answer of a call came. It is held back until `settle`."""
+        call.answered = True
+        self._carried(call, delivered=code not in _INCONCLUSIVE)
+
+    def settle(self, call: Call, *, took: bool = False) -> None:
+        """The answer of a call is where it belongs; the replicas may forget it.
+
+        `took`: items came with it and are on loan until this is confirmed.
+        """
+        if call.registered:
+            self.registered.pop(call.sequence, None)
+        else:
+            self.blocking.pop(call.sequence, None)
+        loan = took and call.traits.undo is Undo.RETURN
+        # A wait that was sent twice may be registered although its WAITING was lost on the way.
+        if loan or call.registered or (call.wait and call.sends > 1):
+            self.to_confirm[call.sequence] = loan
+
+    def cancel(self, call: Call) -> None:
+        """A CANCEL now stands for this call; it is not sent again, so what it carried must ride anew."""
+        call.cancelled = True
+        self._carried(call, delivered=False)
+
+    def repeatable(self) -> list[Call]:
+        """Return what must be sent again on a new connection, in order."""
+        return [call for call in self._by_sequence() if not call.answered and not call.cancelled]
+
+    def open_calls(self) -> list[Call]:
+        """Return every call that is not settled, in order."""
+        return list(self._by_sequence())
+
+    def _by_sequence(self) -> Iterator[Call]:
+        both = self.blocking | self.registered
+        return (both[sequence] for sequence in sorted(both))
+
+    def _carried(self, call: Call, *, delivered: bool) -> None:
+        if call.listed:
+            if not delivered:
+                self.to_confirm.update(call.listed)
+            call.listed = {}
+
+
+class Session:
+    """One session of the client: its identity, its time to live as the client sees it, and its calls.
+
+    The time to live counts from the moment at which the last request that renewed it was *sent*: the
+    replicas count from a later moment, so they never hand a lock on before its holder knows that it is lost.
+
+    Args:
+        nonce: names the request to open the session, so that a repeated hello opens only one.
+        ttl_s: time to live in seconds; the replicas' answer may correct it.
+    """
+
+    __slots__ = ("expires_at", "id", "lost", "nonce", "state", "ttl_s")
+
+    def __init__(self, nonce: bytes, ttl_s: float) -> None:
+        self.id = 0
+        self.nonce = nonce
+        self.ttl_s = ttl_s
+        self.expires_at = 0.0
+        self.lost = False
+        self.state = SessionState()
+
+    def __repr__(self) -> str:
+        return f"<Session id={self.id} ttl_s={self.ttl_s} lost={self.lost} {self.state!r}>"
+
+    def renew(self, sent_at: float) -> None:
+        """A request that was sent at this moment was answered: the session lived then."""
+        self.expires_at = max(self.expires_at, sent_at + self.ttl_s)
+
+    def is_alive(self, now: float) -> bool:
+        """Whether the session is open and certainly not expired."""
+        return self.id != 0 and not self.lost and now < self.expires_at
