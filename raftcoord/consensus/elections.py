@@ -85,12 +85,19 @@ class Elections:
 
         The members take turns by name, so that one of them usually wins before the next one tries.
         """
-        rank = [other for other in self._names if other != leader].index(self._name)
-        now = self._clock.now()
         self._leader_heard_at = _NEVER
+        self._hurry([other for other in self._names if other != leader])
+
+    def formed(self) -> None:
+        """All members have met, for the first time: there is no leader that could still be heard."""
+        self.is_formed = True
+        self._hurry(self._names)
+
+    def _hurry(self, candidates: list[str]) -> None:
+        now = self._clock.now()
         self._fast_until = now + _FAST_PERIOD_S
         self._retry_at = _NEVER
-        self.core.election_deadline = now + rank * _RANK_DELAY_S
+        self.core.election_deadline = now + candidates.index(self._name) * _RANK_DELAY_S
 
     def timeout_s(self) -> float:
         """Draw an election timeout; short for a while after the leader's connection broke."""

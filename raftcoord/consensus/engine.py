@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from raftcoord.consensus.compaction import Compaction
 from raftcoord.consensus.core import COMMAND, RaftCore
+from raftcoord.consensus.engine_status import engine_status
 from raftcoord.consensus.hand_over import HandOver
 from raftcoord.consensus.interface import (
     BarrierCallback,
@@ -35,7 +36,6 @@ from raftcoord.consensus.interface import (
     FatalError,
     NotCommitted,
     NotLeaderError,
-    PeerStatus,
     ProposalCallback,
     Role,
     StateMachine,
@@ -70,7 +70,7 @@ class RaftEngine:
         self._reads = ReadRounds()
         self._proposed: deque[tuple[bytes, ProposalCallback]] = deque()
         self._in_log: dict[int, tuple[int, ProposalCallback]] = {}
-        self._events: deque[Callable[[], None]] = deque()
+        self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._incarnations: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn_handle: asyncio.Handle | None = None
@@ -185,7 +185,7 @@ class RaftEngine:
         if self.is_ready_leader:
             self._reads.add(callback)
         else:
-            self._events.append(lambda: callback(False))
+            self._tell(callback, False)
         self._wake()
 
     def leader_hint(self) -> str | None:
@@ -239,41 +239,16 @@ class RaftEngine:
 
     def status(self) -> EngineStatus:
         """See `Engine.status`."""
-        core, parts = self._core, self._parts
-        leading = core.role is Role.LEADER
-        return EngineStatus(
-            name=self.config.name,
-            identity=parts.folder.identity,
-            role=core.role,
-            term=core.term,
-            leader=core.leader,
-            leader_client_address=self.leader_hint(),
+        return engine_status(
+            config=self.config,
+            parts=self._parts,
+            compaction=self._compaction,
             ready=self.is_ready_leader,
-            formed=parts.members.is_formed,
-            first_index=core.first_index,
-            last_index=core.last_index,
-            commit_index=core.commit_index,
-            applied_index=core.applied_index,
-            snapshot_index=self._compaction.snapshot_index,
-            log_bytes=parts.journal.log_bytes,
-            peers=tuple(
-                PeerStatus(
-                    name=peer,
-                    address=address,
-                    connected=peer in parts.replication.connected,
-                    match_index=core.match_index(peer) if leading else None,
-                )
-                for peer, address in sorted(self.config.peers.items())
-                if peer != self.config.name
-            ),
+            leader_client_address=self.leader_hint(),
             counters={
                 "syncs": self._sync_count,
                 "sync_seconds": self._sync_seconds,
                 "read_rounds": self._reads.rounds,
-                "pre_votes_started": parts.elections.pre_votes_started,
-                "peers_refused": parts.transport.refused_count,
-                "snapshots_written": self._compaction.written,
-                "snapshot_seconds": self._compaction.seconds,
             },
         )
 
@@ -318,13 +293,14 @@ class RaftEngine:
 
     def _after_tick(self) -> None:
         core = self._core
-        self._parts.elections.is_formed = self._parts.members.is_formed
+        if self._parts.members.is_formed and not self._parts.elections.is_formed:
+            self._parts.elections.formed()
         leading = core.role is Role.LEADER
         if leading and self._ready_term != core.term:
             first = core.first_index_of_term
             if first is not None and core.applied_index >= first and core.term_at(first) == core.term:
                 self._ready_term = core.term
-                self._events.append(lambda: self._listener.on_leader_ready(core.term))
+                self._tell(self._listener.on_leader_ready, core.term)
         if leading and self._ready_term:
             settled = self._reads.settled(self._parts.replication.quorum_answered, core.applied_index)
             for callback in settled:
@@ -335,10 +311,11 @@ class RaftEngine:
     def _run_events(self) -> None:
         events = self._events
         while events:
-            events.popleft()()
+            callback, arguments = events.popleft()
+            callback(*arguments)
 
-    def _tell(self, callback: Callable[[Any], None], outcome: Any) -> None:
-        self._events.append(lambda: callback(outcome))
+    def _tell(self, callback: Callable[..., None], *arguments: Any) -> None:
+        self._events.append((callback, arguments))
 
     def _lead(self) -> None:
         """As leader: add to the log, start a round of reads, send."""
@@ -414,6 +391,8 @@ class RaftEngine:
         self._parts.replication.connected.discard(peer)
         self._parts.replication.forget(peer)
         self._core.peer_disconnected(peer)
+        if self._hand_over is not None and self._hand_over.target == peer:
+            self._hand_over.target_lost()
         if self._running and self._core.leader == peer and self._core.role is Role.FOLLOWER:
             self._parts.elections.leader_connection_lost(peer)
             self._wake()
@@ -452,7 +431,7 @@ class RaftEngine:
             self._hand_over.leadership_lost()
         if self._ready_term:
             self._ready_term = 0
-            self._events.append(self._listener.on_leadership_lost)
+            self._tell(self._listener.on_leadership_lost)
 
     def apply_committed(self) -> None:
         """See `CoreHooks`."""

@@ -22,7 +22,7 @@ class HandOver:
         return f"<HandOver target={self.target} asked={self._asked}>"
 
     async def wait(self) -> bool:
-        """Return True once this replica does not lead any more."""
+        """Return whether this replica gave up the lead."""
         return await asyncio.shield(self._done)
 
     def proceed(self, core: RaftCore) -> None:
@@ -32,5 +32,13 @@ class HandOver:
             core.hand_over_to(self.target)
 
     def leadership_lost(self) -> None:
+        """Someone else leads, or will: the attempt succeeded."""
+        self._finish(True)
+
+    def target_lost(self) -> None:
+        """The target is not connected any more: the attempt failed."""
+        self._finish(False)
+
+    def _finish(self, succeeded: bool) -> None:
         if not self._done.done():
-            self._done.set_result(True)
+            self._done.set_result(succeeded)

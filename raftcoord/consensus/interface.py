@@ -113,12 +113,16 @@ class EngineConfig:
 
 @dataclass(frozen=True, slots=True)
 class PeerStatus:
-    """What a replica knows of another one. `match_index` is None unless asked of the leader."""
+    """What a replica knows of another one.
+
+    `match_index` is None unless asked of the leader; `problem` says why the last connection ended.
+    """
 
     name: str
     address: str
     connected: bool
     match_index: int | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ class HeldLog:
             ValueError: the checksum was right, but the records make no sense.
         """
         entries, unpack, size = self.entries, RECORD.unpack_from, RECORD.size
+        last = self.last_index
         at = start
         while at < end:
             if at + size > end:
@@ -111,17 +112,17 @@ class HeldLog:
             stop = at + length
             if stop > end:
                 raise ValueError("a record that is longer than its batch")
-            if kind == ENTRY:
-                if not entries:
-                    entries = self.entries
-                elif first != entries[-1][1] + 1:
-                    raise ValueError(f"entry {first} follows entry {entries[-1][1]}")
+            if kind != ENTRY:
+                self._replay_other(kind, first, second, data[at:stop])
+                entries, last = self.entries, self.last_index
+            elif entries and first != last + 1:
+                raise ValueError(f"entry {first} follows entry {last}")
+            else:
+                if not self.marks or self.marks[-1][1] != number:
+                    self.marks.append((first, number))
                 entries.append((data[at:stop], first, second))
                 self.command_bytes += length
-                self.mark(first, number)
-            else:
-                self._replay_other(kind, first, second, data[at:stop])
-                entries = self.entries
+                last = first
             at = stop
 
     def _replay_other(self, kind: int, first: int, second: int, payload: bytes) -> None:

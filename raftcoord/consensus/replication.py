@@ -142,6 +142,9 @@ class Replication:
     def on_append_reply(self, peer: str, number: int, body: m.Body) -> None:
         """Take a follower's answer to append `number`."""
         core, progress = self.core, self._progress[peer]
+        if body["next_node_idx"] > core.last_index + 1:
+            logger.error("reply_beyond_log peer=%s next_index=%d", peer, body["next_node_idx"])
+            return
         self._note_answer(progress, number)
         before = core.next_index(peer)
         if body["reset"]:
