@@ -3,7 +3,7 @@
 Invariants:
   1. A length over the bound is refused before anything is allocated for it.
   2. A frame is msgpack of exactly one value; trailing bytes or other damage raise `FrameError`.
-  3. Decoding never creates anything but plain values: no extension type is interpreted here.
+  3. Decoding never creates anything but plain values: extension types are refused.
 """
 
 from __future__ import annotations
@@ -31,20 +31,31 @@ def encode_frame(message: Any) -> bytes:
     return len(payload).to_bytes(HEADER_BYTES, "big") + payload
 
 
+def _refuse_extension(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension type {code} of {len(data)} bytes")
+
+
 def decode_payload(payload: bytes | memoryview) -> Any:
     """Return the value that a frame's payload carries.
 
     Raises:
         FrameError: the payload is not exactly one msgpack value.
     """
+    # An array has no more items than the payload has bytes, whatever its header claims; room for what the
+    # header claims is allocated at once, in each of up to 1024 levels.
+    items_max = len(payload)
+    if items_max > _ITEMS_MAX:
+        items_max = _ITEMS_MAX
     try:
         return msgpack.unpackb(
             payload,
             raw=False,
             use_list=True,
             strict_map_key=False,
-            max_array_len=_ITEMS_MAX,
-            max_map_len=_ITEMS_MAX,
+            timestamp=1,  # a float: the one extension that the decoder interprets without asking the hook
+            ext_hook=_refuse_extension,
+            max_array_len=items_max,
+            max_map_len=items_max,
         )
     except (ValueError, TypeError, msgpack.UnpackException, RecursionError) as error:
         raise FrameError(f"malformed frame: {type(error).__name__}: {error}") from None

@@ -172,14 +172,16 @@ def validate(operation: Any, arguments: list[Any]) -> str | None:
     """Return None when the operation exists and its arguments are well formed, else a one-line reason."""
     spec = OPERATIONS.get(operation) if type(operation) is int else None
     if spec is None:
-        return f"unknown operation {operation!r:.40}"
+        # No repr of what is not an int: it may be nested so deep that repr itself fails.
+        return f"unknown operation {operation if type(operation) is int else type(operation).__name__}"
     checks = spec.argument_checks
+    if type(arguments) is not list:
+        return f"{spec.operation.name}: arguments are not a list"
     if len(arguments) != len(checks):
         return f"{spec.operation.name} takes {len(checks)} arguments, not {len(arguments)}"
-    for check, argument in zip(checks, arguments, strict=True):
-        if not check(argument):
-            name = spec.argument_names[checks.index(check)]
-            return f"{spec.operation.name}: bad argument {name!r}"
+    for position, check in enumerate(checks):
+        if not check(arguments[position]):
+            return f"{spec.operation.name}: bad argument {spec.argument_names[position]!r}"
     return None
 
 
