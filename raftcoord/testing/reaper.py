@@ -14,6 +14,7 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -43,14 +44,21 @@ def follow_owner(source: int) -> dict[int, int]:
     return left
 
 
+def kill_group(pid: int, descriptor: int) -> None:
+    """Kill a process, and with it the process group that it leads, if it does."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(descriptor, signal.SIGSTOP)  # stopped, it cannot give up its number
+        if os.getpgid(pid) == pid:
+            os.killpg(pid, signal.SIGKILL)
+    with contextlib.suppress(ProcessLookupError):
+        signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+
+
 def kill(left: dict[int, int]) -> None:
     """Kill the processes and wait until they have ended, for a bounded time."""
     waiting = select.poll()
-    for descriptor in left.values():
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    for pid, descriptor in left.items():
+        kill_group(pid, descriptor)
         waiting.register(descriptor, select.POLLIN)
     deadline = time.monotonic() + END_WAIT_S
     open_count = len(left)
