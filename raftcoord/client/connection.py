@@ -39,7 +39,7 @@ class Connection(asyncio.Protocol):
         self._decoder = FrameDecoder()
         self._out: list[bytes] = []
         self._out_bytes = 0
-        self._transport: asyncio.Transport | None = None
+        self._transport: Any = None  # an asyncio.Transport in all but name: uvloop's does not inherit from it
         self._loop = asyncio.get_running_loop()
 
     def __repr__(self) -> str:
@@ -72,8 +72,7 @@ class Connection(asyncio.Protocol):
             self._transport.close()
         self._finish()
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: Any) -> None:
         if self.on_closed is None:  # given up while the connect was under way
             transport.abort()
             return

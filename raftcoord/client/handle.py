@@ -77,7 +77,7 @@ class Handle:
         return payload
 
     async def _wait(self, operation: int, timeout: Timeout, *arguments: Any) -> Any:
-        """Make a call that waits unless the timeout is 0: then the client's bound holds. Return its payload."""
+        """Make a call that waits unless the timeout is 0 (then: the client's bound). Return its payload."""
         timeout_s = parse_timeout(timeout)
         wait = timeout_s != 0
         code, payload = await self._client.request(
