@@ -98,7 +98,7 @@ class JournalFiles:
     @property
     def needs_spare(self) -> bool:
         """Whether the file in use is more than half full and none is ready to follow it."""
-        return self._spare is None and 2 * self._active.offset > self._active.size_bytes
+        return self._spare is None and self._active.is_half_full
 
     def prepare(self) -> None:
         """Make the next file if it is time to. May run in a thread."""

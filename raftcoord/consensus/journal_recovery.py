@@ -69,6 +69,9 @@ def recover(disk: Disk, directory: str) -> Recovered | None:
 
 
 def _segment_numbers(disk: Disk, directory: str) -> list[int]:
+    # A process killed between rename and sync left a name that is seen but not durable: batches in that
+    # file would be acknowledged, and gone with it at the next power failure.
+    disk.sync_directory(directory)
     names = disk.list_directory(directory)
     for name in names:
         if name.endswith(TEMPORARY_SUFFIX):

@@ -79,6 +79,10 @@ class Segment:
     def is_empty(self) -> bool:
         return self.offset == HEADER_BYTES
 
+    @property
+    def is_half_full(self) -> bool:
+        return 2 * (self.offset - HEADER_BYTES) > self.size_bytes - HEADER_BYTES
+
     def has_room(self, body_bytes: int) -> bool:
         return self.offset + BATCH_HEAD_BYTES + body_bytes <= self.size_bytes
 
