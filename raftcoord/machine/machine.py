@@ -1,0 +1,326 @@
+"""The machine: one batch of commands in, results and effects out.
+
+Invariants:
+  1. Deterministic: equal batches in equal order give equal results, effects and snapshots.
+  2. Total: a command of any shape gives a result; only an entry that is no batch at all raises.
+  3. Time is what the batches say, and never goes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from typing import Any, Final
+
+import msgpack
+import msgspec
+
+from raftcoord.machine.context import Context
+from raftcoord.machine.lock import Locks
+from raftcoord.machine.object_kind import Handler, ObjectKind, Query
+from raftcoord.machine.outcome import (
+    CANCELLED,
+    DONE,
+    OK,
+    WAITING,
+    Applied,
+    Result,
+    SessionView,
+)
+from raftcoord.machine.queue import Queues
+from raftcoord.machine.session import Session
+from raftcoord.machine.snapshot import FORMAT, FORMAT_VERSION, read_values, write_slices
+from raftcoord.machine.variable import Variables
+from raftcoord.protocol.errors import Code
+from raftcoord.protocol.operations import (
+    OPERATIONS,
+    SEQUENCE_MAX,
+    Kind,
+    Operation,
+    validate,
+    validate_acked,
+)
+
+SESSIONS_MAX: Final = 100_000
+TIME_MS_MAX: Final = 2**62
+
+_SESSION_LOST: Final[Result] = (int(Code.SESSION_LOST), None)
+_STALE: Final[Result] = (int(Code.STALE), None)
+_WAITING_CODE: Final = int(Code.WAITING)
+_SYSTEM_OPERATIONS: Final = frozenset(code for code, spec in OPERATIONS.items() if spec.kind is Kind.SYSTEM)
+
+_decode_entry: Final = msgspec.msgpack.Decoder(tuple[int, list[Any]]).decode
+
+
+class MachineError(Exception):
+    """An entry of the log is no batch of commands: a bug, on which the replica must stop."""
+
+
+def _malformed(reason: str) -> Result:
+    return int(Code.MALFORMED), reason
+
+
+class Machine:
+    """The replicated state."""
+
+    def __init__(self) -> None:
+        self._reset()
+
+    def _reset(self) -> None:
+        self._context = context = Context()
+        self._variables, self._queues, self._locks = Variables(context), Queues(context), Locks(context)
+        self._kinds: tuple[ObjectKind[Any], ...] = (self._variables, self._queues, self._locks)
+        self._handlers: dict[int, Handler] = {
+            Operation.CLOSE_SESSION: self._close_session,
+            Operation.CONFIRM: lambda session, sequence: DONE,
+            Operation.CANCEL: self._cancel,
+            Operation.RETURN: self._return,
+        }
+        self._queries: dict[int, Query] = {}
+        for kind in self._kinds:
+            self._handlers.update(kind.operations)
+            self._queries.update(kind.queries)
+        self._by_nonce: dict[bytes, int] = {}
+        self._now_ms = 0
+
+    def __repr__(self) -> str:
+        return f"<Machine now_ms={self._now_ms} {self.counts()}>"
+
+    @property
+    def now_ms(self) -> int:
+        """The largest stamp of all batches so far."""
+        return self._now_ms
+
+    # Applying.
+
+    def apply_entry(self, payload: bytes) -> Applied:
+        """Apply one log entry: msgpack of `[now_ms, [command, …]]`.
+
+        Raises:
+            MachineError: it is not of that shape; nothing was changed.
+        """
+        try:
+            now_ms, commands = _decode_entry(payload)
+        except (msgspec.MsgspecError, TypeError, ValueError, RecursionError) as error:
+            raise MachineError(f"not a batch of commands: {error}") from None
+        if not 0 <= now_ms <= TIME_MS_MAX:
+            raise MachineError(f"not a time in milliseconds: {now_ms}")
+        return self.apply(now_ms, commands)
+
+    def apply(self, now_ms: int, commands: list[Any]) -> Applied:
+        """Apply the commands of one batch in order.
+
+        Args:
+            now_ms: cluster time in milliseconds, as the leader stamped it.
+        """
+        applied = self._context.applied = Applied()
+        self._now_ms = max(self._now_ms, now_ms)
+        for command in commands:
+            applied.results.append(self._apply_command(command))
+        return applied
+
+    def _apply_command(self, command: Any) -> Result:
+        if type(command) is not list or len(command) < 4:
+            return _malformed("a command has at least four fields")
+        session_id, sequence, acked, operation, *arguments = command
+        reason = validate(operation, arguments)
+        if reason is not None:
+            return _malformed(reason)
+        if type(session_id) is not int or type(sequence) is not int or not validate_acked(acked):
+            return _malformed("session, sequence or acked")
+        if operation in _SYSTEM_OPERATIONS:
+            return self._apply_system(session_id, operation, arguments)
+        session = self._context.sessions.get(session_id)
+        if session is None:
+            return _SESSION_LOST
+        if not 0 < sequence <= SEQUENCE_MAX:
+            return _malformed("a sequence is above 0")
+        self._context.touch(session)
+        for loan in session.confirm(acked):
+            self._queues.loan_confirmed(loan)
+        known = self._known(session, sequence)
+        if known is not None:
+            return known
+        handler = self._handlers.get(operation)
+        if handler is None:
+            return _malformed("a pure read is never logged")
+        result = handler(session, sequence, *arguments)
+        if result[0] != _WAITING_CODE:
+            session.answers[sequence] = result
+        return result
+
+    @staticmethod
+    def _known(session: Session, sequence: int) -> Result | None:
+        """Return the answer to a sequence that must not be applied (any more), None to a new one."""
+        answer = session.answers.get(sequence)
+        if answer is not None:
+            return answer
+        if sequence in session.waits:
+            return WAITING
+        if sequence <= session.floor:
+            return _STALE
+        if session.is_full:
+            return int(Code.LIMIT), "too many unconfirmed sequences in this session"
+        return None
+
+    def _apply_system(self, session_id: int, operation: int, arguments: list[Any]) -> Result:
+        if session_id != 0:
+            return _malformed("only the leader may do this")
+        if operation == Operation.OPEN_SESSION:
+            return self._open_session(*arguments)
+        sessions = self._context.sessions
+        self._end([sessions[one] for one in dict.fromkeys(arguments[0]) if one in sessions])
+        return DONE
+
+    # Sessions.
+
+    def _open_session(self, nonce: bytes, ttl_ms: int, client_name: str) -> Result:
+        context = self._context
+        existing = self._by_nonce.get(nonce)
+        if existing is not None:
+            return OK, existing
+        if len(context.sessions) >= SESSIONS_MAX:
+            return int(Code.LIMIT), "too many sessions"
+        session_id = context.next_number()
+        context.sessions[session_id] = Session(
+            session_id, nonce, ttl_ms, client_name, context.copies.generation
+        )
+        self._by_nonce[nonce] = session_id
+        context.applied.opened.append(SessionView(session_id, ttl_ms, client_name))
+        return OK, session_id
+
+    def _close_session(self, session: Session, sequence: int) -> Result:
+        self._end([session])
+        return DONE
+
+    def _end(self, sessions: list[Session]) -> None:
+        """Forget sessions: first all their waits, so that none of them is served, then what they hold."""
+        context = self._context
+        unsettled: dict[tuple[ObjectKind[Any], bytes], None] = {}
+        for session in sessions:
+            context.touch(session)
+            for sequence in sorted(session.waits):
+                waiter = session.waits[sequence]
+                waiter.kind.remove_waiter(waiter)
+                context.forget(session, waiter)
+                unsettled[waiter.kind, waiter.name] = None
+        for session in sessions:
+            for kind in self._kinds:
+                for name in kind.release(session):
+                    unsettled[kind, name] = None
+            del context.sessions[session.id]
+            del self._by_nonce[session.nonce]
+            context.applied.ended.append(session.id)
+        for kind, name in unsettled:
+            kind.settle(name)
+
+    def _cancel(self, session: Session, sequence: int, target: int) -> Result:
+        answer = session.answers.get(target)
+        if answer is not None:
+            return OK, list(answer)
+        waiter = session.waits.get(target)
+        if waiter is None:
+            if target <= session.floor or target == sequence:
+                return _STALE
+            session.answers[target] = CANCELLED  # should the request still arrive, it is not applied
+            return OK, list(CANCELLED)
+        waiter.kind.remove_waiter(waiter)
+        self._context.forget(session, waiter)
+        session.answers[target] = CANCELLED
+        session.registered.add(target)
+        waiter.kind.settle(waiter.name)
+        return OK, list(CANCELLED)
+
+    def _return(self, session: Session, sequence: int, target: int) -> Result:
+        loan = session.loans.pop(target, None)
+        if loan is None:
+            return OK, 0
+        session.answers[target] = CANCELLED
+        if not self._queues.loan_returned(loan):
+            return OK, 0
+        self._queues.settle(loan.queue)
+        return OK, len(loan.values)
+
+    # Reading.
+
+    def query(self, operation: int, arguments: list[Any]) -> Result | None:
+        """Answer a valid read from the state as it is; None when only a logged wait can answer it."""
+        return self._queries[operation](*arguments)
+
+    def has_session(self, session_id: int) -> bool:
+        """Whether the session is alive."""
+        return session_id in self._context.sessions
+
+    def sessions(self) -> Iterator[SessionView]:
+        """Yield all sessions in the order in which they were opened."""
+        for session in self._context.sessions.values():
+            yield SessionView(session.id, session.ttl_ms, session.client_name)
+
+    def counts(self) -> dict[str, int]:
+        """Return how many of everything there are."""
+        sessions = self._context.sessions
+        counts = {kind.tag: len(kind.table) for kind in self._kinds}
+        counts["sessions"] = len(sessions)
+        counts["waiters"] = self._context.waiter_count
+        counts["answers"] = sum(len(session.answers) for session in sessions.values())
+        return counts
+
+    # Snapshots.
+
+    def begin_snapshot(self) -> Iterator[bytes]:
+        """Freeze the state as of now and return its bytes in slices; one snapshot at a time.
+
+        The first snapshot is given up when a second one is begun: its iterator then raises RuntimeError.
+        """
+        context = self._context
+        tables: list[tuple[ObjectKind[Any] | None, list[Any]]] = [(None, list(context.sessions.values()))]
+        tables += [(kind, list(kind.table.values())) for kind in self._kinds]
+        header = [
+            FORMAT,
+            FORMAT_VERSION,
+            self._now_ms,
+            context.number,
+            [["sessions", len(tables[0][1])]] + [[kind.tag, len(kind.table)] for kind in self._kinds],
+        ]
+        encoders = {type(item): kind for kind, items in tables for item in items[:1]}
+        generation = context.copies.begin(partial(_encode_item, encoders))
+        items = [item for _, table in tables for item in table]
+        return write_slices(header, items, context.copies, generation)
+
+    def restore(self, chunks: Iterable[bytes]) -> None:
+        """Replace the whole state by a snapshot.
+
+        Raises:
+            ValueError: the snapshot is damaged or of another format; the state is then undefined.
+        """
+        values = read_values(chunks)
+        self._reset()  # a snapshot under way goes on: nothing changes any more what it reads
+        try:
+            self._restore_values(values)
+        except (TypeError, KeyError, IndexError, StopIteration) as error:
+            raise ValueError(f"not a snapshot of this machine: {error!r}") from None
+
+    def _restore_values(self, values: Iterator[Any]) -> None:
+        name, version, self._now_ms, number, sections = next(values)
+        if name != FORMAT or version != FORMAT_VERSION:
+            raise ValueError(f"snapshot format {name!r} version {version}, not {FORMAT} {FORMAT_VERSION}")
+        context = self._context
+        kinds = {kind.tag: kind for kind in self._kinds}
+        for tag, count in sections:
+            for _ in range(count):
+                fields = next(values)
+                if tag == "sessions":
+                    session = Session.decode(fields, context.copies.generation)
+                    context.sessions[session.id] = session
+                    self._by_nonce[session.nonce] = session.id
+                else:
+                    kinds[tag].decode(fields)
+        context.number = number
+        for _ in values:
+            raise ValueError("the snapshot goes on after its last object")
+
+
+def _encode_item(encoders: dict[type, ObjectKind[Any] | None], item: Any) -> bytes:
+    kind = encoders.get(type(item))
+    packed: bytes = msgpack.packb(item.encode() if kind is None else kind.encode(item))
+    return packed

@@ -1,0 +1,201 @@
+"""Variables: one value under a name, with a revision that never repeats in the whole store.
+
+Invariants:
+  1. The revision of a set variable is the number of its last set; of an unset one it is 0.
+  2. A `get` that waits is served by the first set; a `watch` by the first revision that it has not seen.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from raftcoord.machine.context import Context
+from raftcoord.machine.packed import add_blobs, same_value
+from raftcoord.machine.object_kind import ObjectKind
+from raftcoord.machine.outcome import OK, Result
+from raftcoord.machine.session import Session
+from raftcoord.machine.waiting import Waiter, Waiters, encode_waiters
+from raftcoord.protocol.errors import Code
+from raftcoord.protocol.operations import Operation
+
+_UNSET: Result = (int(Code.UNSET), None)
+_EMPTY: Result = (int(Code.EMPTY), None)
+
+
+class Variable:
+    """A named value; `value` is None while unset."""
+
+    __slots__ = ("mark", "name", "revision", "value", "waiters")
+
+    def __init__(self, name: bytes, mark: int) -> None:
+        self.name = name
+        self.mark = mark
+        self.value: bytes | None = None
+        self.revision = 0
+        self.waiters: Waiters | None = None
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name!r} revision={self.revision} waiters={len(self.waiters or ())}>"
+
+    @property
+    def state(self) -> list[Any]:
+        return [self.value, self.revision]
+
+
+class Variables(ObjectKind[Variable]):
+    """All variables."""
+
+    tag = "variables"
+
+    def __init__(self, context: Context) -> None:
+        super().__init__(context)
+        self.operations = {
+            Operation.VARIABLE_SET: self._set,
+            Operation.VARIABLE_GET: self._get,
+            Operation.VARIABLE_COMPARE_AND_SET: self._compare_and_set,
+            Operation.VARIABLE_ADD: self._add,
+            Operation.VARIABLE_DELETE: self._delete,
+            Operation.VARIABLE_WATCH: self._watch,
+        }
+        self.queries = {
+            Operation.VARIABLE_GET: self._query_get,
+            Operation.VARIABLE_WATCH: self._query_watch,
+        }
+
+    # Operations.
+
+    def _set(self, session: Session, sequence: int, name: bytes, value: bytes) -> Result:
+        return OK, self._assign(name, value)
+
+    def _assign(self, name: bytes, value: bytes) -> int:
+        context = self.context
+        variable = self.table.get(name)
+        if variable is None:
+            variable = self.table[name] = Variable(name, context.copies.generation)
+        else:
+            context.touch(variable)
+        variable.value = value
+        context.number = variable.revision = context.number + 1
+        if variable.waiters is not None:
+            self._serve(variable)
+        return variable.revision
+
+    def _get(self, session: Session, sequence: int, name: bytes, wait: bool) -> Result:
+        return self._query_get(name, wait) or self._register(
+            session, sequence, name, Operation.VARIABLE_GET, None
+        )
+
+    def _watch(self, session: Session, sequence: int, name: bytes, seen_revision: int, wait: bool) -> Result:
+        return self._query_watch(name, seen_revision, wait) or self._register(
+            session, sequence, name, Operation.VARIABLE_WATCH, seen_revision
+        )
+
+    def _compare_and_set(
+        self, session: Session, sequence: int, name: bytes, condition: list[Any], value: bytes
+    ) -> Result:
+        variable = self.table.get(name)
+        current = None if variable is None or variable.value is None else variable
+        if not condition:
+            holds = current is None
+        elif current is None or current.value is None:
+            holds = False
+        elif type(condition[0]) is int:
+            holds = current.revision == condition[0]
+        else:
+            holds = same_value(current.value, condition[0])
+        if holds:
+            return OK, self._assign(name, value)
+        return int(Code.CONFLICT), None if current is None else current.state
+
+    def _add(self, session: Session, sequence: int, name: bytes, delta: bytes) -> Result:
+        variable = self.table.get(name)
+        total = add_blobs(None if variable is None else variable.value, delta)
+        if isinstance(total, Code):
+            return int(total), None
+        return OK, [total, self._assign(name, total)]
+
+    def _delete(self, session: Session, sequence: int, name: bytes) -> Result:
+        variable = self.table.get(name)
+        if variable is None or variable.value is None:
+            return OK, False
+        self.context.touch(variable)
+        variable.value, variable.revision = None, 0
+        if variable.waiters is not None:
+            self._serve(variable)
+        self._drop_if_empty(variable)
+        return OK, True
+
+    # Queries.
+
+    def _query_get(self, name: bytes, wait: bool) -> Result | None:
+        variable = self.table.get(name)
+        if variable is not None and variable.value is not None:
+            return OK, variable.state
+        return None if wait else _UNSET
+
+    def _query_watch(self, name: bytes, seen_revision: int, wait: bool) -> Result | None:
+        variable = self.table.get(name)
+        state = [None, 0] if variable is None else variable.state
+        if state[1] != seen_revision:
+            return OK, state
+        return None if wait else _EMPTY
+
+    # Waiting.
+
+    def _register(
+        self, session: Session, sequence: int, name: bytes, operation: Operation, detail: int | None
+    ) -> Result:
+        variable = self.table.get(name)
+        if variable is None:
+            variable = self.table[name] = Variable(name, self.context.copies.generation)
+        else:
+            self.context.touch(variable)
+        if variable.waiters is None:
+            variable.waiters = OrderedDict()
+        waiter = Waiter(self, name, session.id, sequence, int(operation), detail)
+        return self.context.register(variable.waiters, waiter)
+
+    def _serve(self, variable: Variable) -> None:
+        waiters = variable.waiters
+        assert waiters is not None
+        for waiter in list(waiters.values()):
+            if waiter.operation == Operation.VARIABLE_GET:
+                served = variable.value is not None
+            else:
+                served = waiter.detail != variable.revision
+            if served:
+                self.context.complete(waiters, waiter, OK, variable.state)
+        if not waiters:
+            variable.waiters = None
+
+    def _drop_if_empty(self, variable: Variable) -> None:
+        if variable.value is None and not variable.waiters:
+            del self.table[variable.name]
+
+    def remove_waiter(self, waiter: Waiter) -> None:
+        variable = self.table[waiter.name]
+        assert variable.waiters is not None
+        self.context.touch(variable)
+        del variable.waiters[waiter.session, waiter.sequence]
+        if not variable.waiters:
+            variable.waiters = None
+
+    def settle(self, name: bytes) -> None:
+        variable = self.table.get(name)
+        if variable is not None:
+            self._drop_if_empty(variable)
+
+    # Snapshots.
+
+    def encode(self, item: Variable) -> list[Any]:
+        waiters = [] if item.waiters is None else encode_waiters(item.waiters)
+        return [item.name, item.value, item.revision, waiters]
+
+    def decode(self, fields: list[Any]) -> None:
+        name, value, revision, waiters = fields
+        variable = self.table[name] = Variable(name, self.context.copies.generation)
+        variable.value, variable.revision = value, revision
+        if waiters:
+            variable.waiters = OrderedDict()
+            self.restore_waiters(variable.waiters, name, waiters)
