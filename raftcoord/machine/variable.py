@@ -11,9 +11,9 @@ from collections import OrderedDict
 from typing import Any
 
 from raftcoord.machine.context import Context
-from raftcoord.machine.packed import add_blobs, same_value
 from raftcoord.machine.object_kind import ObjectKind
 from raftcoord.machine.outcome import OK, Result
+from raftcoord.machine.packed import add_blobs, same_value
 from raftcoord.machine.session import Session
 from raftcoord.machine.waiting import Waiter, Waiters, encode_waiters
 from raftcoord.protocol.errors import Code
