@@ -6,7 +6,8 @@ that three run before the next one.
 
 Invariants:
   1. The pause counts from the last answer before the signal, so that nothing is hidden between them.
-  2. No acknowledged write may be lost: the number that was written last must be there at the end.
+  2. A repetition counts only if the term rose: the replica that was ended did lead.
+  3. No acknowledged write may be lost: the number that was written last must be there at the end.
 """
 
 from __future__ import annotations
@@ -74,12 +75,19 @@ def longest_pause_s(answered_at: list[float], since: float) -> float:
     return max((later - earlier for earlier, later in pairs if later > since), default=0.0)
 
 
+def _term(cluster: LocalCluster, index: int) -> int:
+    term = cluster.status(index)["term"]
+    assert isinstance(term, int)
+    return term
+
+
 async def _one_change(
     cluster: LocalCluster, writer: Writer, end_replica: Callable[[LocalCluster, int], None]
 ) -> float:
-    leader = await asyncio.to_thread(cluster.leader)
     writer.answered_at.clear()
     await asyncio.sleep(SETTLE_S)
+    leader = await asyncio.to_thread(cluster.leader)
+    term = await asyncio.to_thread(_term, cluster, leader)
     since = time.perf_counter()
     await asyncio.to_thread(end_replica, cluster, leader)
     ended = time.perf_counter()
@@ -87,6 +95,9 @@ async def _one_change(
     async with asyncio.timeout(RECOVERY_TIMEOUT_S):
         await writer.wait_answered_since(ended + WATCH_S)
     pause_s = longest_pause_s(writer.answered_at, since)
+    successor = await asyncio.to_thread(cluster.leader)
+    if await asyncio.to_thread(_term, cluster, successor) <= term:
+        raise AssertionError(f"replica {leader} did not lead when it was ended, so nothing was measured")
     await asyncio.to_thread(cluster.restart, leader)
     await asyncio.to_thread(cluster.wait_ready)
     return pause_s
