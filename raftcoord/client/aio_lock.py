@@ -61,7 +61,7 @@ class Lock(Handle):
     Args:
         name: a str, int, bytes or tuple of these; None makes a random one.
         client: the client to use; None takes the current one.
-        on_lost: called with this handle when the lock is lost while it is held; it must not block.
+        on_lost: called, without arguments, when the lock is lost while it is held; it must not block.
     """
 
     KIND: ClassVar[str] = "lock"
@@ -71,7 +71,7 @@ class Lock(Handle):
         name: Name | None = None,
         client: Client | None = None,
         *,
-        on_lost: Callable[[Lock], object] | None = None,
+        on_lost: Callable[[], object] | None = None,
     ) -> None:
         super().__init__(name, client)
         self._on_lost = on_lost
@@ -175,7 +175,7 @@ class Lock(Handle):
         _log.warning("lock_lost lock=%r fence=%d", self._name, hold.fence)
         if self._on_lost is not None:
             try:
-                self._on_lost(self)
+                self._on_lost()
             except Exception:  # the user's fault must not keep other locks from being told
                 _log.exception("on_lost_failed lock=%r", self._name)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from raftcoord.client import forking
-from raftcoord.protocol.frames import FrameDecoder, FrameError
+from raftcoord.protocol.frames import FRAME_BYTES_MAX, FrameDecoder, FrameError
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, address: str, on_message: MessageHandler, on_closed: Callable[[], None]) -> None:
         self.address = address
         self.on_message = on_message
+        self.frame_bytes_max = FRAME_BYTES_MAX  # of what the replica takes
         self.writable = False
         self.heard = False  # anything came since somebody last cleared this
         self.on_closed: Callable[[], None] | None = on_closed  # None once it ran

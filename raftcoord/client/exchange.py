@@ -25,6 +25,7 @@ from raftcoord.protocol.errors import (
     Overloaded,
     RaftcoordError,
     SessionLost,
+    ValueTooLarge,
 )
 from raftcoord.protocol.frames import encode_frame
 from raftcoord.protocol.operations import Operation
@@ -38,6 +39,7 @@ CONFIRM_AFTER_S: Final = 0.005
 BUSY_PAUSE_S: Final = 0.01
 
 _OK: Final = int(Code.OK)
+_TOO_LARGE: Final = int(Code.TOO_LARGE)
 
 
 class ExchangeOwner(Protocol):
@@ -70,6 +72,7 @@ class Exchange:
         self._loop = asyncio.get_running_loop()
         self._closed = False
         self._drained = asyncio.Event()
+        self._last_call: Call | None = None  # the CLOSE_SESSION
         self._unsent: dict[Call, None] = {}
         self._sweep_timer: asyncio.TimerHandle | None = None
         self._confirm_timer: asyncio.TimerHandle | None = None
@@ -167,7 +170,12 @@ class Exchange:
     def _send(self, call: Call, connection: Connection) -> None:
         call.sends += 1
         acked = self.session.state.acked_for(call)
-        connection.send(encode_frame([call.sequence, acked, call.operation, *call.arguments]))
+        frame = encode_frame([call.sequence, acked, call.operation, *call.arguments])
+        if len(frame) <= connection.frame_bytes_max:
+            connection.send(frame)
+        else:  # sent, it would end the connection, and so would each repetition
+            self._state.settle(call)
+            self._fail(call, ValueTooLarge(f"a request of {len(frame)} bytes is over the replicas' limit"))
 
     def _pump(self) -> None:
         """Send what waits to be sent, as far as the bounds allow."""
@@ -194,6 +202,10 @@ class Exchange:
     def detach(self) -> None:
         """The connection is gone. A wait past its deadline does not hope for an answer any longer."""
         self.connection = None
+        if self._closed:
+            self._drained.set()
+            if self._last_call is not None:
+                self._fail(self._last_call, ClientClosed("the connection is gone"))
         for call in self._state.open_calls():
             if call.cancelled and call.is_awaited:
                 self._give_up(call)
@@ -277,15 +289,19 @@ class Exchange:
         """Hand the final answer to the caller; when there is none any more, undo what was granted."""
         if call.timer is not None:
             call.stop_timer()
-        granted = code == _OK and call.traits.undo is not Undo.NOTHING
-        if not granted:
+        undo = call.traits.undo
+        granted = code == _OK and undo is not Undo.NOTHING
+        # Items that fit into no frame stayed behind, on loan to this session.
+        stranded = code == _TOO_LARGE and undo is Undo.RETURN
+        if not granted and not stranded:
             self.session.state.settle(call)
         future = call.future
-        if future is not None and not future.done():
+        awaited = future is not None and not future.done()
+        if stranded or (granted and not awaited):
+            self._undo(call, payload)
+        if future is not None and awaited:
             call.held = granted
             future.set_result((code, payload))
-        elif granted:
-            self._undo(call, payload)
 
     def _take(self, call: Call) -> None:
         """The caller has what it was granted: that may be confirmed now."""
@@ -402,6 +418,6 @@ class Exchange:
                     timer.cancel()
 
     async def _end_session(self) -> None:
-        call = self._start_internal(Operation.CLOSE_SESSION, None)
+        self._last_call = call = self._start_internal(Operation.CLOSE_SESSION, None)
         call.future = self._loop.create_future()
         await call.future

@@ -215,6 +215,7 @@ class Link:
             return _Refusal(None, "closed the connection after its hello")
         try:
             granted_id, ttl_s = int(payload["session"]), int(payload["ttl_ms"]) / 1000
+            connection.frame_bytes_max = int(payload["frame_bytes_max"])
         except (TypeError, KeyError, ValueError):
             return _Refusal(None, "answered the hello with a malformed welcome")
         if granted_id <= 0 or ttl_s <= 0 or session.id not in (0, granted_id):

@@ -29,7 +29,7 @@ class Lock(SyncHandle[aio_lock.Lock]):
     Args:
         name: a str, int, bytes or tuple of these; None makes a random one.
         client: the client to use; None takes the current one.
-        on_lost: called with this handle, on a thread of its own, when the lock is lost while it is held.
+        on_lost: called, without arguments and on a thread of its own, when the lock is lost while it is held.
     """
 
     AIO: ClassVar[type[Handle]] = aio_lock.Lock
@@ -39,7 +39,7 @@ class Lock(SyncHandle[aio_lock.Lock]):
         name: Name | None = None,
         client: Client | None = None,
         *,
-        on_lost: Callable[[Lock], object] | None = None,
+        on_lost: Callable[[], object] | None = None,
     ) -> None:
         self._on_lost = on_lost
         super().__init__(name, client, on_lost=self._lost)
@@ -99,7 +99,6 @@ class Lock(SyncHandle[aio_lock.Lock]):
                 raise
             _log.warning("release_failed lock=%r error=%r", self.name, failure)
 
-    def _lost(self, lock: aio_lock.Lock) -> None:
-        on_lost = self._on_lost
-        if on_lost is not None:
-            loop_thread().call_back(lambda: on_lost(self))
+    def _lost(self) -> None:
+        if self._on_lost is not None:
+            loop_thread().call_back(self._on_lost)
