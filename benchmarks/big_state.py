@@ -42,6 +42,12 @@ def _status(cluster: RaftcoordCluster, index: int) -> dict[str, Any]:
         return {}
 
 
+def _check_holds_all(cluster: RaftcoordCluster, index: int) -> None:
+    found = _status(cluster, index).get("objects", {}).get("variables", 0)
+    if found < VARIABLES:
+        raise AssertionError(f"replica {index} holds {found} variables instead of {VARIABLES}")
+
+
 def _restart_s(cluster: RaftcoordCluster, index: int) -> float:
     """Kill a follower, start it again, and return the seconds from its start until it serves."""
     committed = cluster.local.status(cluster.local.leader())["commit_index"]
@@ -54,7 +60,9 @@ def _restart_s(cluster: RaftcoordCluster, index: int) -> float:
         return bool(status) and status["leader"] is not None and status["applied_index"] >= committed
 
     _poll(serves, f"replica {index} did not serve")
-    return time.perf_counter() - started
+    seconds = time.perf_counter() - started
+    _check_holds_all(cluster, index)
+    return seconds
 
 
 def _measure_restart(folder: Path, say: Callable[[str], None]) -> list[Figure]:
@@ -81,6 +89,8 @@ def _measure_memory(folder: Path, say: Callable[[str], None]) -> list[Figure]:
             lambda: all(_status(cluster, index).get("applied_index", 0) >= committed for index in order),
             "the followers did not catch up",
         )
+        for index in order:
+            _check_holds_all(cluster, index)
         after = [resident_bytes(cluster.pid(index)) for index in order]
         for index in order:
             ask(cluster.local.addresses[index], "snapshot", timeout_s=TIMEOUT_S)
