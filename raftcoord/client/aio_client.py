@@ -62,7 +62,7 @@ class Client:
     ) -> None:
         if address is None:
             address = address_from_environment()
-        self.name = check_client_name(name)
+        self._name = check_client_name(name)
         self._addresses = None if address is None else parse_addresses(address)
         self._ttl_s = parse_duration(session_ttl, what="session_ttl")
         if not SESSION_TTL_MS_MIN <= self._ttl_s * 1000 <= SESSION_TTL_MS_MAX:
@@ -83,6 +83,10 @@ class Client:
     def __repr__(self) -> str:
         where = ",".join(self._addresses or ("embedded",))
         return f"<aio.Client {self.name!r} {where} {'closed' if self._closed else self.state.value}>"
+
+    @property
+    def name(self) -> str:
+        return self._name
 
     @property
     def addresses(self) -> Addresses | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final
 
 from raftcoord.client.aio_client import Client
 from raftcoord.client.handle import Handle
 from raftcoord.client.timeouts import Timeout
-from raftcoord.protocol.errors import ValueTooLarge
+from raftcoord.protocol.errors import RaftcoordError, ValueTooLarge
 from raftcoord.protocol.frames import FRAME_BYTES_MAX
-from raftcoord.protocol.operations import BATCH_ITEMS_MAX, QUEUE_MAXSIZE_MAX, Operation
-from raftcoord.protocol.values import Name, pack_value, unpack_value
+from raftcoord.protocol.operations import BATCH_ITEMS_MAX, DRAIN_BYTES_MAX, QUEUE_MAXSIZE_MAX, Operation
+from raftcoord.protocol.values import VALUE_BYTES_MAX, Name, pack_value, unpack_value
+
+_log = logging.getLogger(__name__)
 
 _PUT: Final = int(Operation.QUEUE_PUT)
 _GET: Final = int(Operation.QUEUE_GET)
@@ -19,6 +22,8 @@ _SIZE: Final = int(Operation.QUEUE_SIZE)
 _CLOSE: Final = int(Operation.QUEUE_CLOSE)
 
 _DRAIN: Final = -1
+# Less than this, and one more item of the largest size would have fitted.
+_DRAIN_BYTES_PART: Final = DRAIN_BYTES_MAX - VALUE_BYTES_MAX
 _ENVELOPE_BYTES: Final = 64 * 1024  # sequence, acked, name and the lengths of the items
 _ITEM_HEADER_BYTES: Final = 5
 
@@ -86,12 +91,26 @@ class Queue(Handle):
         """
         count = item_count(batch)
         if count == _DRAIN:
-            blobs = await self._wait(_GET, 0, self._maxsize, _DRAIN)
-            return [unpack_value(blob) for blob in blobs]
+            return await self._drain()
         blobs = await self._wait(_GET, timeout, self._maxsize, count)
         if batch is False:
             return unpack_value(blobs[0])
         return [unpack_value(blob) for blob in blobs]
+
+    async def _drain(self) -> list[Any]:
+        """Take what is there, in as many steps as it needs; each takes a bounded part."""
+        items: list[Any] = []
+        while True:
+            try:
+                blobs = await self._wait(_GET, 0, self._maxsize, _DRAIN)
+            except RaftcoordError as error:
+                if not items:
+                    raise
+                _log.warning("drain_incomplete queue=%r items=%d error=%r", self._name, len(items), error)
+                return items  # they are taken, and would be lost with an exception
+            items += [unpack_value(blob) for blob in blobs]
+            if len(blobs) < BATCH_ITEMS_MAX and sum(map(len, blobs)) < _DRAIN_BYTES_PART:
+                return items
 
     async def qsize(self, timeout: Timeout = None) -> int:
         """Return how many items are in the queue."""

@@ -25,6 +25,7 @@ from raftcoord.protocol.values import NAME_BYTES_MAX, VALUE_BYTES_MAX
 
 SEQUENCE_MAX: Final = 2**62
 BATCH_ITEMS_MAX: Final = 10_000
+DRAIN_BYTES_MAX: Final = 4 * 1024 * 1024  # one QUEUE_GET of count -1 takes no more, and BATCH_ITEMS_MAX items
 QUEUE_MAXSIZE_MAX: Final = 2**31
 CLIENT_NAME_BYTES_MAX: Final = 128
 SESSION_TTL_MS_MIN: Final = 500

@@ -1,0 +1,142 @@
+"""The synchronous objects have the methods of the asyncio ones: same arguments, defaults and types."""
+
+from __future__ import annotations
+
+import inspect
+import pickle
+import typing
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+import raftcoord
+from raftcoord import aio
+
+PAIRS = [
+    (raftcoord.Variable, aio.Variable),
+    (raftcoord.Queue, aio.Queue),
+    (raftcoord.Lock, aio.Lock),
+    (raftcoord.Client, aio.Client),
+]
+ONLY_AIO = {aio.Client: {"request", "core"}}  # what the asyncio objects use
+ONLY_SYNC = {raftcoord.Client: {"run", "aio"}}  # what the facades use
+RENAMED = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
+
+
+def public(kind: type, only: dict[type, set[str]]) -> set[str]:
+    """Return the names of what users call; those of the protocols of `with` and `async with` made alike."""
+    names = {name for name in dir(kind) if not name.startswith("_")}
+    names |= {asynchronous for sync, asynchronous in RENAMED.items() if {sync, asynchronous} & set(dir(kind))}
+    return (names | {"__init__"}) - only.get(kind, set()) - {"AIO", "KIND"}
+
+
+@pytest.mark.parametrize(("sync", "asynchronous"), PAIRS)
+def test_the_names_are_the_same(sync: type, asynchronous: type) -> None:
+    assert public(sync, ONLY_SYNC) == public(asynchronous, ONLY_AIO)
+
+
+def _text(annotation: object) -> str:
+    """Return an annotation as text, with what must differ between the two made alike."""
+    text = inspect.formatannotation(annotation)
+    for before, after in (("AsyncIterator", "Iterator"), ("aio_client.", ""), ("raftcoord.aio.", "")):
+        text = text.replace(before, after)
+    return text
+
+
+@pytest.mark.parametrize(("sync", "asynchronous"), PAIRS)
+def test_the_signatures_are_the_same(sync: type, asynchronous: type) -> None:
+    for name in sorted(public(sync, ONLY_SYNC) - set(RENAMED.values())):
+        ours, theirs = getattr(sync, name), getattr(asynchronous, name)
+        if isinstance(ours, property):
+            assert isinstance(theirs, property), name
+            continue
+        left, right = inspect.signature(ours), inspect.signature(theirs)
+        left_parameters, right_parameters = dict(left.parameters), dict(right.parameters)
+        right_parameters.pop("runtime", None)  # simulations run on asyncio only
+        assert list(left_parameters) == list(right_parameters), name
+        for key, parameter in left_parameters.items():
+            other = right_parameters[key]
+            assert (parameter.kind, parameter.default) == (other.kind, other.default), f"{name}({key})"
+            assert _text(parameter.annotation) == _text(other.annotation), f"{name}({key})"
+        assert _text(left.return_annotation) == _text(right.return_annotation), name
+
+
+@pytest.mark.parametrize(("sync", "asynchronous"), PAIRS)
+def test_every_public_method_is_documented(sync: type, asynchronous: type) -> None:
+    for kind in (sync, asynchronous):
+        for name in public(kind, {}) - set(RENAMED.values()) - {"__init__"}:
+            member = inspect.getattr_static(kind, name)
+            target = member.fget if isinstance(member, property) else member
+            trivial = isinstance(member, property) and name in {
+                "name",
+                "client",
+                "state",
+                "closed",
+                "maxsize",
+            }
+            assert trivial or inspect.getdoc(target), f"{kind.__name__}.{name}"
+
+
+def test_watch_is_an_iterator_of_its_kind() -> None:
+    assert typing.get_origin(typing.get_type_hints(raftcoord.Variable.watch)["return"]) is Iterator
+    assert typing.get_origin(typing.get_type_hints(aio.Variable.watch)["return"]) is AsyncIterator
+
+
+def test_every_public_name_is_there() -> None:
+    for name in raftcoord.__all__:
+        assert getattr(raftcoord, name) is not None
+    with pytest.raises(AttributeError, match="Sempahore"):
+        _ = raftcoord.Sempahore
+
+
+def test_objects_use_the_client_created_last_that_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAFTCOORD_ADDRESS", raising=False)
+    first = raftcoord.Client("127.0.0.1:1")
+    second = raftcoord.Client("127.0.0.1:2")
+    third = raftcoord.Client("127.0.0.1:3", set_as_default=False)
+    assert raftcoord.Variable("x").client is second is raftcoord.get_client()
+    assert raftcoord.Lock("x", client=third).client is third
+    second.close()
+    assert raftcoord.Queue("x").client is first
+    first.close()
+    with pytest.raises(RuntimeError, match="RAFTCOORD_ADDRESS"):
+        raftcoord.Variable("x")
+    monkeypatch.setenv("RAFTCOORD_ADDRESS", "127.0.0.1:4, 127.0.0.1:5")
+    shared = raftcoord.Variable("x").client
+    assert shared.address == "127.0.0.1:4,127.0.0.1:5"
+    assert raftcoord.Variable("y").client is shared
+    shared.close()
+    third.close()
+
+
+def test_handles_wake_up_with_the_client_of_their_address() -> None:
+    client = raftcoord.Client("127.0.0.1:1,127.0.0.1:2", set_as_default=False)
+    originals = [
+        raftcoord.Variable(("x", 1), client),
+        raftcoord.Queue(b"q", 5, client),
+        raftcoord.Lock(7, client),
+    ]
+    first, second, third = pickle.loads(pickle.dumps(originals))  # noqa: S301 - our own, made a line above
+    assert (first.name, second.name, third.name) == (("x", 1), b"q", 7)
+    assert second.maxsize == 5
+    assert first.client is second.client is third.client is not client
+    assert first.client.address == client.address
+    assert pickle.loads(pickle.dumps(client)) is first.client  # noqa: S301 - our own
+    first.client.close()
+    current = raftcoord.Client("127.0.0.1:2,127.0.0.1:1")
+    assert pickle.loads(pickle.dumps(originals[0])).client is current  # noqa: S301 - our own
+    current.close()
+    client.close()
+
+
+def test_aio_handles_wake_up_as_well() -> None:
+    client = aio.Client("127.0.0.1:1", set_as_default=False)
+    variable, queue = pickle.loads(  # noqa: S301 - our own
+        pickle.dumps([aio.Variable("x", client), aio.Queue("q", 3, client)])
+    )
+    assert (type(variable), variable.name, queue.maxsize) == (aio.Variable, "x", 3)
+    assert variable.client is queue.client
+    embedded = aio.Client.__new__(aio.Client)
+    embedded._addresses = None
+    with pytest.raises(RuntimeError, match="connect first"):
+        _ = embedded.address
