@@ -201,8 +201,6 @@ class Journal:
         if position >= len(self._held.entries):
             raise ValueError(f"cannot forget {position} of {len(self._held.entries)} entries")
         self._forgotten.append(self._held.forget_before(position))
-        if self._pending_first is not None:
-            self._pending_first = max(self._pending_first, self._held.first_index)
         self._compacted = True
         if not self._pending:
             self._retire()

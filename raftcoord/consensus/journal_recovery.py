@@ -160,7 +160,7 @@ class _Walk:
         """Cut the torn tail and hand over."""
         tail = self._tail
         assert tail is not None
-        spare = self._settle_unused(tail.number + 1)
+        spare = self._blank_spare(tail.number + 1)
         torn_bytes = tail.written_end() - self._end
         if torn_bytes > 0:
             _log.warning("journal_tail_cut path=%s offset=%d bytes=%d", tail.path, self._end, torn_bytes)
@@ -177,19 +177,15 @@ class _Walk:
         for stored in filter(None, (self._tail, *self._unused)):
             stored.close()
 
-    def _settle_unused(self, next_number: int) -> Segment | None:
-        """Keep the file that was prepared to be the next one if it is blank; remove the others.
+    def _blank_spare(self, next_number: int) -> Segment | None:
+        """Return the file that was prepared to be the next one, if batch b+1 did not begin to fill it.
 
-        Not blank means that batch b+1 was its first one and was torn. The files go from the last to the
-        first, each durably, so that a power failure meanwhile leaves no gap.
+        One that it did is left alone: nothing in it verifies, and a new file takes its place and name.
         """
         spare = None
-        for stored in reversed(self._unused):
+        for stored in self._unused:
             if stored.number == next_number and stored.written_end() <= HEADER_BYTES:
                 spare = stored.reopen(offset=HEADER_BYTES, rewrite_from=HEADER_BYTES)
-                continue
-            _log.warning("journal_file_removed path=%s reason=unfinished", stored.path)
-            stored.close()
-            self._disk.remove(stored.path)
-            self._disk.sync_directory(self._directory)
+            else:
+                stored.close()
         return spare

@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
+from faulty_disk import FaultyDisk
 
 from raftcoord.consensus.journal import COMMAND_BYTES_MAX, Journal, JournalDamaged, JournalFailed
-from tests.unit.faulty_disk import FaultyDisk
 
 FOLDER = "/data/journal"
 STUB = b"\x01"
@@ -67,9 +67,7 @@ def test_what_was_synced_is_there_after_a_restart() -> None:
     journal.setCurrentTerm(7, "b")
     journal.add(b"one", 1, 6)
     journal.add(b"", 2, 7)
-    assert journal.dirty
-    assert journal.sync() is True
-    assert not journal.dirty
+    assert [journal.dirty, journal.sync(), journal.dirty] == [True, True, False]
     journal.add(b"never synced", 3, 7)
 
     journal = reopen(disk)
@@ -167,9 +165,9 @@ def test_compaction_removes_whole_segments_and_keeps_the_index() -> None:
     assert (journal.first_index, journal[0][1], len(journal), journal.log_bytes) == (25, 25, 16, 16 * 900)
     doomed = journal.removable_segments()
     assert doomed
-    assert journal.has_garbage
+    had_garbage = journal.has_garbage
     journal.collect_garbage()
-    assert not journal.has_garbage
+    assert (had_garbage, journal.has_garbage) == (True, False)
     assert segments(disk) == list(range(len(doomed) + 1, segments(disk)[-1] + 1))
     journal.compact_to(10)
     assert journal.first_index == 25
@@ -205,6 +203,35 @@ def test_nothing_is_removed_before_what_replaces_it_is_synced() -> None:
     journal.collect_garbage()
     assert len(segments(disk)) == 1
     assert reopen(disk, (500, 3))[:] == [(STUB, 500, 3)]
+
+
+def test_compaction_of_a_log_that_is_not_synced_waits_for_the_sync() -> None:
+    disk = new_disk()
+    journal = open_journal(disk)
+    add(journal, 1, 20, size=900)
+    journal.clear()
+    add(journal, 70, 72, sync=False)
+    journal.compact_to(71)
+    assert journal.removable_segments() == ()
+    journal.sync()
+    journal.collect_garbage()
+    assert indexes(reopen(disk, (71, 1))) == [70, 71, 72]
+    assert len(segments(disk)) == 1
+
+
+@pytest.mark.parametrize("unsynced", [False, True])
+def test_entries_that_were_overwritten_keep_no_file(unsynced: bool) -> None:
+    disk = new_disk()
+    journal = open_journal(disk)
+    add(journal, 1, 8, size=900)
+    assert segments(disk) == [1, 2]
+    if unsynced:
+        add(journal, 9, 10, size=10, sync=False)
+    journal.deleteEntriesFrom(2)
+    add(journal, 3, 6, size=900, term=2)
+    assert segments(disk)[-1] == 3
+    journal.compact_to(3)
+    assert [path[-6:] for path in journal.removable_segments()] == ["01.log", "02.log"]
 
 
 def test_term_and_vote_outlive_the_segment_that_they_were_written_to() -> None:
@@ -289,11 +316,11 @@ class TestPreparation:
     def test_a_prepared_file_makes_a_roll_over_free(self) -> None:
         disk = new_disk()
         journal = open_journal(disk)
-        assert not journal.needs_segment
+        needs = [journal.needs_segment]
         add(journal, 1, 3, size=900)
-        assert journal.needs_segment
+        needs.append(journal.needs_segment)
         journal.prepare_segment()
-        assert not journal.needs_segment
+        assert [*needs, journal.needs_segment] == [False, True, False]
         journal.prepare_segment()
         assert segments(disk) == [1, 2]
         disk.operations.clear()
