@@ -11,7 +11,7 @@ import random
 import ssl
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from raftcoord.consensus import messages as m
 from raftcoord.consensus.core import RaftCore
@@ -25,6 +25,10 @@ from raftcoord.runtime.network import ProtocolFactory
 from tests.defects.world import Fate, Message, World, Write
 from tests.unit.faulty_disk import FaultyDisk
 
+if TYPE_CHECKING:
+    from _typeshed import SupportsLenAndGetItem
+
+_T = TypeVar("_T")
 _FRAME_BYTES_MAX = 1 << 30
 
 
@@ -39,6 +43,19 @@ class SeededRng:
 
     def token(self, size_bytes: int) -> bytes:
         return self._random.randbytes(size_bytes)
+
+
+class WorstCase(random.Random):
+    """Chance at its worst for a disk that loses power: nothing that was not synced survives."""
+
+    def random(self) -> float:
+        return 1.0
+
+    def choice(self, seq: SupportsLenAndGetItem[_T]) -> _T:
+        return seq[0]
+
+    def randint(self, a: int, b: int) -> int:
+        return a
 
 
 class _NoServer(asyncio.AbstractServer):
@@ -175,6 +192,16 @@ class OurReplica:
         self.parts.transport.close_links("crashed")
         self.world.loop.run_until_complete(self.engine.stop(hand_over=False))
 
+    def lose_power(self) -> None:
+        self.disk.lose_power(WorstCase())
+        self.crash()
+
+    def disk_state(self) -> Any:
+        return self.disk.contents()
+
+    def set_disk_state(self, state: Any) -> None:
+        self.disk.put(state)
+
     def run(self) -> None:
         self.world.loop.call_soon(self.engine._wake)
         self.world.drain()
@@ -203,6 +230,13 @@ class OurReplica:
 
         self.world.loop.call_soon(self.engine.propose, value, answered)
         self.world.drain()
+
+    def begin_snapshot(self, turns: int) -> None:
+        self.world.loop.call_soon(self.engine.spawn, self._snapshot())
+        self.world.drain(turns)
+
+    async def _snapshot(self) -> None:
+        await self.engine.snapshot()
 
     def snapshot(self) -> None:
         self.world.loop.run_until_complete(self.engine.snapshot())
@@ -234,9 +268,13 @@ class OurReplica:
     def match_index(self, peer: str) -> int:
         return self.core.match_index(peer)
 
-    def read(self) -> list[bool]:
-        """Ask for a read barrier; the list holds its answer once there is one."""
-        answers: list[bool] = []
-        self.world.loop.call_soon(self.engine.read_barrier, answers.append)
+    def read(self) -> list[list[bytes]]:
+        answers: list[list[bytes]] = []
+
+        def answered(confirmed: bool) -> None:
+            if confirmed:
+                answers.append(list(self.applied))
+
+        self.world.loop.call_soon(self.engine.read_barrier, answered)
         self.world.drain()
         return answers

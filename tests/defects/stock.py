@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import copy
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from pysyncobj import FAIL_REASON, replicated
@@ -124,7 +125,7 @@ class StockReplica:
         return running(self.world.clock)
 
     def crash(self) -> None:
-        if self._journal == "file":
+        with contextlib.suppress(ValueError):  # closed before
             self.private("raftLog")._destroy()
 
     def run(self) -> None:
@@ -154,10 +155,30 @@ class StockReplica:
         with self.running():
             self.core.put(value, callback=answered)
 
-    def snapshot(self) -> None:
+    def begin_snapshot(self, turns: int) -> None:
         self.core.forceLogCompaction()
         self.run()
+
+    def snapshot(self) -> None:
+        self.begin_snapshot(1)
         self.run()
+
+    def lose_power(self) -> None:
+        """Of all that is never synced, lose only what a rename without a sync leaves empty."""
+        self.crash()
+        if self._journal == "file":
+            Path(f"{self.journal_path}.meta").write_bytes(b"")
+
+    def disk_state(self) -> Any:
+        return self.log
+
+    def set_disk_state(self, state: Any) -> None:
+        self._perfect.clear()
+        for entry in state:
+            self._perfect.add(*entry)
+
+    def read(self) -> list[list[bytes]]:
+        return [list(self.applied)] if self.is_leader and self.core.isReady() else []
 
     def set_election_deadline(self, at: float) -> None:
         self.set_private("raftElectionDeadline", at)

@@ -95,8 +95,23 @@ class Replica(Protocol):
 
     def propose(self, value: bytes, write: Write) -> None: ...
 
+    def begin_snapshot(self, turns: int) -> None:
+        """Begin a snapshot and get as far with it as so many turns of the event loop take it."""
+
     def snapshot(self) -> None:
         """Write a snapshot and compact the log behind it."""
+
+    def lose_power(self) -> None:
+        """Crash, and keep nothing on the disk that was never synced."""
+
+    def disk_state(self) -> Any:
+        """Return a copy of what is on the disk now."""
+
+    def set_disk_state(self, state: Any) -> None:
+        """Put a crashed replica's disk back to an earlier state."""
+
+    def read(self) -> list[list[bytes]]:
+        """Read all values as a client would; what is returned gets the answer when there is one."""
 
     def set_election_deadline(self, at: float) -> None: ...
 
@@ -140,6 +155,7 @@ class World:
         self.down = set(self.links)
         self.sent: Counter[tuple[str, str, str]] = Counter()
         self.holds_elections = True
+        self.shrunk = 0  # how often a log became shorter, as counted by a scenario
         self.on_send: Callable[[str, str, Message], bool] | None = None
         self.replicas = {name: make(self, name) for name in self.names}
         self.alive = set(self.names)
@@ -253,10 +269,13 @@ class World:
 
     # Scripts.
 
-    def crash(self, name: str) -> None:
+    def crash(self, name: str, *, power: bool = True) -> None:
         """End a replica; what it sent already still arrives, what was sent to it is lost."""
         self.alive.discard(name)
-        self.replicas[name].crash()
+        if power:
+            self.replicas[name].crash()
+        else:
+            self.replicas[name].lose_power()
         for other in self.names:
             if other != name and (name, other) not in self.down:
                 self.down |= {(name, other), (other, name)}
@@ -276,6 +295,14 @@ class World:
         self._hold()
         for peer in peers:
             self.join(min(name, peer) + max(name, peer))
+
+    def restart_all(self, *, power: bool = True) -> None:
+        """Crash everybody, with or without the power, then start everybody again."""
+        for name in sorted(self.alive):
+            self.crash(name, power=power)
+        for name in self.names:
+            self.restart(name)
+        self.join()
 
     def campaign(self, name: str) -> None:
         """Let one replica's election deadline pass after everybody's leader fell silent."""
@@ -299,6 +326,23 @@ class World:
         assert self.replicas[name].is_leader, f"{name} was not elected: {self.replicas[name]!r}"
         self.deliver_all(members)
         self.settle(0.2, members)
+
+    def candidacy(self, name: str, among: Iterable[str]) -> None:
+        """Bring one replica to where its requests for votes are on their way, and nothing else is."""
+        self.campaign(name)
+        helpers = sorted(set(among) - {name})
+        for _ in range(6):
+            if any(kind_of(message) == "request_vote" for message in self.links[name, helpers[0]]):
+                break
+            for helper in helpers:
+                self.deliver(name, helper)
+                self.deliver(helper, name)
+            self.replicas[name].set_election_deadline(self.clock.time_s - 0.01)
+            self.replicas[name].run()
+        for (sender, _), queue in self.links.items():
+            kept = [message for message in queue if sender == name and kind_of(message) == "request_vote"]
+            queue.clear()
+            queue.extend(kept)
 
     def write(self, name: str, *values: bytes) -> list[Write]:
         """Propose values at one replica."""
