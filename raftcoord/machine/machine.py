@@ -186,7 +186,7 @@ class Machine:
             session_id, nonce, ttl_ms, client_name, context.copies.generation
         )
         self._by_nonce[nonce] = session_id
-        context.applied.opened.append(SessionView(session_id, ttl_ms, client_name))
+        context.applied.opened.append(SessionView(session_id, ttl_ms, client_name, nonce))
         return OK, session_id
 
     def _close_session(self, session: Session, sequence: int) -> Result:
@@ -254,7 +254,7 @@ class Machine:
     def sessions(self) -> Iterator[SessionView]:
         """Yield all sessions in the order in which they were opened."""
         for session in self._context.sessions.values():
-            yield SessionView(session.id, session.ttl_ms, session.client_name)
+            yield SessionView(session.id, session.ttl_ms, session.client_name, session.nonce)
 
     def counts(self) -> dict[str, int]:
         """Return how many of everything there are."""

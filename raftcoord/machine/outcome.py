@@ -30,6 +30,7 @@ class SessionView(NamedTuple):
     id: int
     ttl_ms: int
     client_name: str
+    nonce: bytes  # what the client must know to attach to it
 
 
 @dataclass(slots=True)
