@@ -29,9 +29,7 @@ format: $(VENV)/.installed ## Rewrite the sources in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.installed-bench ## Measure, side by side with etcd (BENCH_ARGS="sets reads" selects)
-	@command -v etcd >/dev/null || echo "etcd is not installed, so raftcoord is measured alone." \
-		"On Debian: apt-get install etcd-server"
+bench: $(VENV)/.installed-bench ## Measure, side by side with etcd if installed: apt-get install etcd-server (BENCH_ARGS="sets" selects)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 clean: ## Remove the environment and all caches
