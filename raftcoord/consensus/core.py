@@ -101,8 +101,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]
             onStateChanged=self._on_state_changed,
             pollerType="select",
         )
+        self._nodes = {peer: Node(peer) for peer in peers}
         with running(clock), journal_for_construction(journal):
-            super().__init__(Node(name), [Node(peer) for peer in peers], conf, transport=transport)
+            super().__init__(Node(name), list(self._nodes.values()), conf, transport=transport)
         self._poller = NullPoller()
         self._SyncObj__needLoadDumpFile = False
 
@@ -192,20 +193,20 @@ class RaftCore(SyncObj):  # type: ignore[misc]
         self._SyncObj__newAppendEntriesTime = self._clock.now() + self.conf.appendEntriesPeriod
 
     def next_index(self, peer: str) -> int:
-        index: int = self._SyncObj__raftNextIndex[Node(peer)]
+        index: int = self._SyncObj__raftNextIndex[self._nodes[peer]]
         return index
 
     def set_next_index(self, peer: str, index: int) -> None:
-        self._SyncObj__raftNextIndex[Node(peer)] = index
+        self._SyncObj__raftNextIndex[self._nodes[peer]] = index
 
     def match_index(self, peer: str) -> int:
-        index: int = self._SyncObj__raftMatchIndex.get(Node(peer), 0)
+        index: int = self._SyncObj__raftMatchIndex.get(self._nodes[peer], 0)
         return index
 
     def forget_match(self, peer: str) -> None:
         """The peer is a new incarnation: count nothing that the old one said."""
-        if Node(peer) in self._SyncObj__raftMatchIndex:
-            self._SyncObj__raftMatchIndex[Node(peer)] = 0
+        if self._nodes[peer] in self._SyncObj__raftMatchIndex:
+            self._SyncObj__raftMatchIndex[self._nodes[peer]] = 0
 
     def set_position(self, *, applied: int, commit: int) -> None:
         """State what a restored or installed snapshot covers."""
@@ -226,13 +227,13 @@ class RaftCore(SyncObj):  # type: ignore[misc]
     def handle(self, peer: str, message: dict[str, Any]) -> None:
         """Give one message from a peer to the core, past all our guards."""
         with running(self._clock):
-            self._SyncObj__transport._onMessageReceived(Node(peer), message)
+            self._SyncObj__transport._onMessageReceived(self._nodes[peer], message)
 
     def peer_connected(self, peer: str) -> None:
-        self._SyncObj__transport._onNodeConnected(Node(peer))
+        self._SyncObj__transport._onNodeConnected(self._nodes[peer])
 
     def peer_disconnected(self, peer: str) -> None:
-        self._SyncObj__transport._onNodeDisconnected(Node(peer))
+        self._SyncObj__transport._onNodeDisconnected(self._nodes[peer])
 
     def append(self, command: bytes) -> tuple[int, int]:
         """As leader, add one entry to the log; return its (index, term)."""
@@ -243,7 +244,7 @@ class RaftCore(SyncObj):  # type: ignore[misc]
     def hand_over_to(self, peer: str) -> None:
         """As leader, tell a follower that has the whole log to start an election at once."""
         with running(self._clock):
-            self.transferLeadership(Node(peer))
+            self.transferLeadership(self._nodes[peer])
 
     # What the core asks of us instead of doing it its own way.
 

@@ -23,13 +23,13 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from raftcoord.consensus.applier import Applier
 from raftcoord.consensus.compaction import Compaction
-from raftcoord.consensus.core import COMMAND, RaftCore
+from raftcoord.consensus.core import RaftCore
 from raftcoord.consensus.engine_status import engine_status
 from raftcoord.consensus.hand_over import HandOver
 from raftcoord.consensus.interface import (
     BarrierCallback,
-    Committed,
     EngineConfig,
     EngineListener,
     EngineStatus,
@@ -41,14 +41,13 @@ from raftcoord.consensus.interface import (
     StateMachine,
 )
 from raftcoord.consensus.messages import Envelope
+from raftcoord.consensus.proposals import Proposals
 from raftcoord.consensus.reads import ReadRounds
 from raftcoord.consensus.replica_parts import Parts, open_parts
 from raftcoord.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-APPLY_SLICE_S: Final = 0.01
-PROPOSALS_MAX: Final = 100_000
 HAND_OVER_TIMEOUT_S: Final = 2.0
 
 
@@ -68,14 +67,14 @@ class RaftEngine:
         self._state_machine = state_machine
         self._listener = listener
         self._reads = ReadRounds()
-        self._proposed: deque[tuple[bytes, ProposalCallback]] = deque()
-        self._in_log: dict[int, tuple[int, ProposalCallback]] = {}
+        self._proposals = Proposals(self._tell)
         self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._incarnations: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn_handle: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._tick_wanted = True
         self._ready_term = 0  # of the leadership that was announced, 0 when none
         self._hand_over: HandOver | None = None
         self._failure: BaseException | None = None
@@ -85,6 +84,7 @@ class RaftEngine:
         self._parts: Parts
         self._core: RaftCore
         self._compaction: Compaction
+        self._applier: Applier
 
     def __repr__(self) -> str:
         return f"<RaftEngine {self.config.name} running={self._running} failure={self._failure!r}>"
@@ -102,6 +102,13 @@ class RaftEngine:
             journal=parts.journal,
             core=parts.core,
             state_machine=self._state_machine,
+        )
+        self._applier = Applier(
+            core=parts.core,
+            state_machine=self._state_machine,
+            clock=self._clock,
+            proposals=self._proposals,
+            compaction=self._compaction,
         )
         self._running = True
         try:
@@ -146,9 +153,7 @@ class RaftEngine:
         self.spawn(self._parts.transport.stop())
 
     def _abandon_all(self) -> None:
-        for _, callback in self._proposed:
-            self._tell(callback, NotCommitted.NOT_LEADER)
-        self._proposed.clear()
+        self._proposals.refuse_waiting()
         self._lose_leadership()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -161,7 +166,7 @@ class RaftEngine:
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
         elif self._running:
-            self._wake()
+            self._wake_tick()
 
     # What the user of the engine asks for.
 
@@ -172,12 +177,12 @@ class RaftEngine:
 
     def propose(self, payload: bytes, callback: ProposalCallback) -> None:
         """See `Engine.propose`."""
-        if not self.is_ready_leader or len(self._proposed) >= PROPOSALS_MAX:
+        if not self.is_ready_leader or self._proposals.is_full:
             self._tell(callback, NotCommitted.NOT_LEADER)
         elif len(payload) > self.config.entry_bytes_max:
             raise ValueError(f"entry of {len(payload)} bytes is over {self.config.entry_bytes_max}")
         else:
-            self._proposed.append((payload, callback))
+            self._proposals.add(payload, callback)
         self._wake()
 
     def read_barrier(self, callback: BarrierCallback) -> None:
@@ -254,6 +259,11 @@ class RaftEngine:
 
     # The turn.
 
+    def _wake_tick(self) -> None:
+        """Schedule a turn that ticks the core: a message, a deadline or a change of peers wants it."""
+        self._tick_wanted = True
+        self._wake()
+
     def _wake(self) -> None:
         if self._turn_handle is None and self._running:
             self._turn_handle = asyncio.get_running_loop().call_soon(self._turn)
@@ -265,9 +275,11 @@ class RaftEngine:
         try:
             self._sync()
             self._release()
-            self._core.tick()
-            self._sync()
-            self._after_tick()
+            if self._tick_wanted:
+                self._tick_wanted = False
+                self._core.tick()
+                self._sync()
+                self._after_tick()
             self._run_events()
             self._lead()
             self._release()
@@ -306,7 +318,7 @@ class RaftEngine:
             for callback in settled:
                 self._tell(callback, True)
         if core.applied_index < core.commit_index:
-            self._wake()
+            self._wake_tick()
 
     def _run_events(self) -> None:
         events = self._events
@@ -321,9 +333,7 @@ class RaftEngine:
         """As leader: add to the log, start a round of reads, send."""
         core, parts = self._core, self._parts
         if core.role is not Role.LEADER:
-            for _, callback in self._proposed:
-                self._tell(callback, NotCommitted.NOT_LEADER)
-            self._proposed.clear()
+            self._proposals.refuse_waiting()
             if self._events:
                 self._wake()
             return
@@ -331,10 +341,7 @@ class RaftEngine:
             # Nothing new: the target must come to hold the whole log. It all goes on if it does not.
             self._hand_over.proceed(core)
         else:
-            while self._proposed:
-                payload, callback = self._proposed.popleft()
-                index, term = core.append(COMMAND + payload)
-                self._in_log[index] = (term, callback)
+            self._proposals.append_to(core)
         starts_round = self._reads.wants_round
         if starts_round:
             self._reads.start(number_before=parts.guard.number, commit_index=core.commit_index)
@@ -346,7 +353,7 @@ class RaftEngine:
     def _wake_alone(self, starts_round: bool) -> None:
         """With nobody to wait for, the next tick commits what this turn syncs."""
         if starts_round or self._core.commit_index < self._core.last_index:
-            self._wake()
+            self._wake_tick()
 
     def _background(self) -> None:
         journal = self._parts.journal
@@ -372,7 +379,7 @@ class RaftEngine:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._wake()
+        self._wake_tick()
 
     # What the transport reports.
 
@@ -384,7 +391,7 @@ class RaftEngine:
         self._parts.replication.forget(peer)
         self._parts.replication.connected.add(peer)
         self._core.peer_connected(peer)
-        self._wake()
+        self._wake_tick()
 
     def peer_down(self, peer: str) -> None:
         """The connection to a peer is gone (`PeerListener`)."""
@@ -395,7 +402,7 @@ class RaftEngine:
             self._hand_over.target_lost()
         if self._running and self._core.leader == peer and self._core.role is Role.FOLLOWER:
             self._parts.elections.leader_connection_lost(peer)
-            self._wake()
+            self._wake_tick()
 
     def peer_message(self, peer: str, envelope: Envelope) -> None:
         """A well-formed message of a peer (`PeerListener`)."""
@@ -406,7 +413,21 @@ class RaftEngine:
         except Exception as error:
             self._fail(error)
             return
-        self._wake()
+        if not self._changes_nothing(peer):
+            self._wake_tick()
+
+    def _changes_nothing(self, peer: str) -> bool:
+        """Whether no answer of this follower can matter now: mostly the slower one's, all being committed."""
+        core = self._core
+        return (
+            core.role is Role.LEADER
+            and core.match_index(peer) == core.last_index
+            and self._hand_over is None
+            and core.commit_index == core.last_index == core.applied_index
+            and not self._reads.is_busy
+            and not self._parts.guard.outbox
+            and not self._parts.journal.dirty
+        )
 
     # What the core asks for (`CoreHooks`).
 
@@ -422,9 +443,7 @@ class RaftEngine:
             self._lose_leadership()
 
     def _lose_leadership(self) -> None:
-        in_log, self._in_log = self._in_log, {}
-        for _, callback in in_log.values():
-            self._tell(callback, NotCommitted.OUTCOME_UNKNOWN)
+        self._proposals.lose_in_log()
         for read in self._reads.drop_all():
             self._tell(read, False)
         if self._hand_over is not None:
@@ -435,29 +454,11 @@ class RaftEngine:
 
     def apply_committed(self) -> None:
         """See `CoreHooks`."""
-        core = self._core
-        applied, commit = core.applied_index, core.commit_index
-        if applied >= commit:
-            return
-        log, first = core.log, core.first_index
-        end_at = self._clock.now() + APPLY_SLICE_S
-        for index in range(applied + 1, commit + 1):
-            command, _, term = log[index - first]
-            result = None
-            if command[0] == COMMAND[0]:
-                result = self._state_machine.apply(index, command[1:])
-            core.advance_applied()
-            self._compaction.note_applied(len(command))
-            waiting = self._in_log.pop(index, None)
-            if waiting is not None:
-                same = waiting[0] == term
-                self._tell(waiting[1], Committed(index, result) if same else NotCommitted.OUTCOME_UNKNOWN)
-            if self._clock.now() > end_at:
-                return
+        self._applier.apply_slice()
 
     # What the installer reports.
 
     def snapshot_installed(self, peer: str, index: int) -> None:
         """The state machine, log and core stand at a snapshot of the leader's."""
         self._compaction.note_installed(index)
-        self._wake()
+        self._wake_tick()

@@ -33,6 +33,11 @@ class ReadRounds:
         self._arrived.append(callback)
 
     @property
+    def is_busy(self) -> bool:
+        """Whether any read waits."""
+        return bool(self._arrived or self._under_way)
+
+    @property
     def wants_round(self) -> bool:
         """Whether a round should start now."""
         return bool(self._arrived) and not self._under_way
