@@ -137,8 +137,7 @@ def test_a_flipped_bit_in_what_was_synced_is_damage(scene: Scene) -> None:
             try:
                 journal = open_journal(disk)
             except JournalDamaged as error:
-                named = str(error).startswith(f"journal damaged: {path_of(number)}")
-                complaint = "" if named else f"wrong file named: {error}"
+                complaint = "" if path_of(number) in str(error) else f"wrong file named: {error}"
             else:
                 complaint = f"opened as {journal!r}"
             assert not complaint, f"byte {offset} of file {number}, seed {SEED}: {complaint}"
