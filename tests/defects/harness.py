@@ -28,6 +28,10 @@ class Kind(Enum):
 
 both = pytest.mark.parametrize("kind", list(Kind), ids=lambda kind: kind.value)
 
+STOCK_LEAVES_FILES_OPEN = pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning"
+)
+
 
 @contextlib.contextmanager
 def world(

@@ -203,7 +203,7 @@ class OurReplica:
         self.disk.put(state)
 
     def run(self) -> None:
-        self.world.loop.call_soon(self.engine._wake)
+        self.world.loop.call_soon(self.engine._on_timer)
         self.world.drain()
 
     def receive(self, sender: str, message: Message) -> None:
@@ -229,7 +229,6 @@ class OurReplica:
             write.answers.append(Fate.ACKED if isinstance(outcome, Committed) else fates[outcome])
 
         self.world.loop.call_soon(self.engine.propose, value, answered)
-        self.world.drain()
 
     def begin_snapshot(self, turns: int) -> None:
         self.world.loop.call_soon(self.engine.spawn, self._snapshot())

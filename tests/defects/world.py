@@ -93,7 +93,8 @@ class Replica(Protocol):
 
     def link_down(self, peer: str) -> None: ...
 
-    def propose(self, value: bytes, write: Write) -> None: ...
+    def propose(self, value: bytes, write: Write) -> None:
+        """Pass a client's write on; it is taken in when the loop runs next, or when the replica does."""
 
     def begin_snapshot(self, turns: int) -> None:
         """Begin a snapshot and get as far with it as so many turns of the event loop take it."""
@@ -311,12 +312,11 @@ class World:
         self.replicas[name].run()
 
     def elect(self, name: str, among: Iterable[str] | None = None) -> None:
-        """Make one replica the leader by votes of `among` (all by default) except older leaders."""
+        """Make one replica the leader by votes of `among` (all by default)."""
         members = set(among or self.names) & self.alive
-        voters = {other for other in members if other == name or not self.replicas[other].is_leader}
         self.campaign(name)
         for _ in range(6):
-            for voter in sorted(voters - {name}):
+            for voter in sorted(members - {name}):
                 self.deliver(name, voter)
                 self.deliver(voter, name)
             if self.replicas[name].is_leader:
@@ -351,6 +351,7 @@ class World:
             write = Write(value)
             self.replicas[name].propose(value, write)
             writes.append(write)
+        self.drain()
         return writes
 
     def leaders(self) -> list[str]:
@@ -381,3 +382,9 @@ def diverged(*replicas: Replica) -> list[str]:
         for replica in replicas
         if replica.applied != longest[: len(replica.applied)]
     ]
+
+
+def body_of(message: Message) -> dict[str, Any]:
+    """Return the part of a message that the core reads."""
+    body: dict[str, Any] = message.get("body", message)
+    return body
