@@ -86,8 +86,10 @@ class SessionState:
         return (self.blocking.get(call.sequence) or self.registered.get(call.sequence)) is call
 
     def acked_for(self, call: Call) -> int | list[int]:
-        """Return the `acked` field to send with a call, now."""
-        if self.to_confirm and call.traits.logged and not call.listed:
+        """Return the `acked` field to send with a call, now; this send is counted in `call.sends` already."""
+        # Only on the first send. Of two copies, the one without the list may be applied and answered (the
+        # answer of a registered wait comes on any connection): the list would count as taken in, and was not.
+        if self.to_confirm and call.traits.logged and call.sends == 1:
             floor = self.floor
             ready = [sequence for sequence in self.to_confirm if sequence <= floor][:LISTED_MAX]
             call.listed = {sequence: self.to_confirm.pop(sequence) for sequence in ready}
@@ -114,8 +116,9 @@ class SessionState:
         else:
             self.blocking.pop(call.sequence, None)
         loan = took and call.traits.undo is Undo.RETURN
-        # A wait that was sent twice may be registered although its WAITING was lost on the way.
-        if loan or call.registered or (call.wait and call.sends > 1):
+        # A wait may be registered although its WAITING never came: lost with a connection, or overtaken by
+        # the answer to a CANCEL on the next one.
+        if loan or call.registered or (call.wait and (call.sends > 1 or call.cancelled)):
             self.to_confirm[call.sequence] = loan
 
     def cancel(self, call: Call) -> None:

@@ -245,7 +245,7 @@ def test_items_of_a_cancelled_get_are_returned_before_anything_confirms_them() -
         peer.send(*ok(returning, 1))
         await variable.set(2)
         await variable.set(3)
-        assert peer.requests[-1].acked == 5
+        assert peer.requests[-1].acked == [5, 1]
 
     script = {
         _O.QUEUE_GET: nothing,

@@ -18,8 +18,8 @@ PAIRS = [
     (raftcoord.Lock, aio.Lock),
     (raftcoord.Client, aio.Client),
 ]
-ONLY_AIO = {aio.Client: {"request", "core"}}  # what the asyncio objects use
-ONLY_SYNC = {raftcoord.Client: {"run", "aio"}}  # what the facades use
+ONLY_AIO: dict[type, set[str]] = {aio.Client: {"request", "core"}}  # what the asyncio objects use
+ONLY_SYNC: dict[type, set[str]] = {raftcoord.Client: {"run", "aio"}}  # what the facades use
 RENAMED = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 
 
