@@ -67,6 +67,10 @@ class Elections:
     def __repr__(self) -> str:
         return f"<Elections asked_term={self._asked_term} granted={sorted(self._granted)}>"
 
+    def is_peer(self, name: str) -> bool:
+        """Whether `name` is another member."""
+        return name in self._others
+
     # Liveness of the leader.
 
     def leader_heard(self) -> None:

@@ -127,7 +127,7 @@ class Guard(Transport):  # type: ignore[misc]
         Raises:
             FatalError: the message would have this replica truncate what is committed.
         """
-        if not self.elections.is_formed:
+        if not self.elections.is_formed or not self.elections.is_peer(peer):
             return
         body = envelope["body"]
         handler = self._handlers.get(body["type"])
