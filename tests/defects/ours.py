@@ -80,11 +80,13 @@ class NoNetwork:
 class Values:
     """A state machine that is the list of values applied to it."""
 
-    def __init__(self) -> None:
+    def __init__(self, world: World) -> None:
         self.applied: list[bytes] = []
         self.poison: bytes | None = None
+        self._world = world
 
     def apply(self, index: int, payload: bytes) -> int:
+        self._world.clock.time_s += self._world.slow_apply_s
         if payload == self.poison:
             self.applied.append(b"partial")
             raise RuntimeError("poison")
@@ -134,7 +136,7 @@ class OurReplica:
         self._starts = 0
         self.failures: list[BaseException] = []
         self.ready_terms: list[int] = []
-        self.state_machine = Values()
+        self.state_machine = Values(world)
         self.engine: RaftEngine
 
     def __repr__(self) -> str:
@@ -163,7 +165,7 @@ class OurReplica:
 
     def start(self) -> None:
         self._starts += 1
-        self.state_machine = Values()
+        self.state_machine = Values(self.world)
         config = EngineConfig(
             name=self.name,
             data_dir="/data",

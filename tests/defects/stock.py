@@ -29,6 +29,9 @@ from tests.defects.world import Fate, Message, World, Write
 _LEADER = 2
 
 
+WORLDS: list[World] = []  # not in the core itself, whose attributes its snapshots pickle
+
+
 class PerfectJournal(MemoryJournal):  # type: ignore[misc]
     """A journal that never loses anything: what goes wrong on it is not the disk's fault."""
 
@@ -58,10 +61,19 @@ class StockCore(SyncObj):  # type: ignore[misc]
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.applied: list[bytes] = []
+        self.poison: bytes | None = None
+
+    def _apply(self, value: bytes) -> None:
+        world = WORLDS[-1]
+        world.clock.time_s += world.slow_apply_s
+        if value == self.poison:
+            self.applied.append(b"partial")
+            raise RuntimeError("poison")
+        self.applied.append(value)
 
     @replicated  # type: ignore[untyped-decorator]
     def put(self, value: bytes) -> int:
-        self.applied.append(value)
+        self._apply(value)
         return len(self.applied)
 
 
@@ -73,6 +85,7 @@ class StockReplica:
     def __init__(self, world: World, name: str, journal: str = "perfect", **options: Any) -> None:
         self.name = name
         self.world = world
+        WORLDS[:] = [world]
         self._journal = journal
         self._perfect = PerfectJournal()
         self._options = options

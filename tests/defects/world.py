@@ -156,6 +156,7 @@ class World:
         self.down = set(self.links)
         self.sent: Counter[tuple[str, str, str]] = Counter()
         self.holds_elections = True
+        self.slow_apply_s = 0.0  # how long the state machine takes for one value
         self.shrunk = 0  # how often a log became shorter, as counted by a scenario
         self.on_send: Callable[[str, str, Message], bool] | None = None
         self.replicas = {name: make(self, name) for name in self.names}
