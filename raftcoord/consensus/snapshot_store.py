@@ -218,14 +218,24 @@ class SnapshotStore:
 
     async def _adopt(self, temporary_path: str, meta: SnapshotMeta) -> SnapshotMeta:
         """Make a complete, synced file the latest snapshot, unless a newer one came meanwhile."""
+        is_stored = False
+
+        def store() -> None:
+            nonlocal is_stored
+            self._commit(temporary_path, meta)
+            is_stored = True
+
         if self._reaches_as_far(meta):
-            await self._in_thread(lambda: self._commit(temporary_path, meta))
-        # While that ran in the thread, `install_now` can have brought a newer one, which then stays.
-        if self._reaches_as_far(meta):
-            self._latest = meta
-        latest = self._require_latest()
-        await self._in_thread(lambda: self._remove_older(latest.index))
-        return latest
+            try:
+                await self._in_thread(store)
+            finally:
+                # Also when cancelled: the file is there. While the thread ran, `install_now` can have
+                # brought a newer one, which stays.
+                if is_stored and self._reaches_as_far(meta):
+                    self._latest = meta
+        index = self._require_latest().index
+        await self._in_thread(lambda: self._remove_older(index))
+        return self._require_latest()
 
     def _check_received(self, receiver: SnapshotReceiver) -> SnapshotMeta:
         index, term, file = receiver.index, receiver.term, receiver.file
