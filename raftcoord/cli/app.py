@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import click
 
 from raftcoord.cli.cluster_commands import demo, serve, up
@@ -45,6 +47,8 @@ for _command in (up, serve, status, variable, queue, lock, demo):
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code."""
+    # Without any handler, Python prints warnings of the library between the lines that are meant for users.
+    logging.getLogger("raftcoord").addHandler(logging.NullHandler())
     try:
         return int(cli.main(arguments, prog_name="raftcoord", standalone_mode=False) or 0)
     except EXPECTED_ERRORS as error:

@@ -109,7 +109,7 @@ class _Loss:
         self.happened = False
         self.changed = threading.Event()
 
-    def set(self, *_: object) -> None:
+    def set(self) -> None:
         self.happened = True
         self.changed.set()
 

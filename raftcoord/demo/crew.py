@@ -1,10 +1,14 @@
-"""The worker processes of one part: started together, waited for together, never left behind."""
+"""The worker processes: started together, given the same task, waited for together, never left behind."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from dataclasses import dataclass
 from types import TracebackType
@@ -27,17 +31,78 @@ class Report:
     finished_s: float
 
 
-class Crew:
-    """Workers 1 to `count` on one task."""
+class _Worker:
+    """One process, and a thread that reads its reports, so that it never waits for its reader."""
 
-    def __init__(self, task: str, count: int, address: str) -> None:
-        self._task = task
-        self._lifeline = Lifeline(None)  # ends the workers when the director is killed
-        self._processes = [self._start(number, address) for number in range(1, count + 1)]
+    def __init__(self, number: int, address: str, lifeline: Lifeline) -> None:
+        self.number = number
+        self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the worker
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "raftcoord.demo.worker", str(number), address],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._complaints,
+            text=True,
+        )
+        self._lifeline = lifeline
+        lifeline.watch(self._process.pid)
+        self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     def __repr__(self) -> str:
-        running = sum(process.poll() is None for process in self._processes)
-        return f"<Crew {self._task} running={running} of={len(self._processes)}>"
+        return f"<Worker {self.number} exit={self._process.poll()}>"
+
+    def assign(self, task: str) -> None:
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(task + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            self.raise_if_ended()
+
+    def report(self, wait_s: float) -> Report:
+        try:
+            line = self._lines.get(timeout=max(0.0, wait_s))
+        except queue.Empty:
+            raise WorkerFailed(f"worker {self.number} has not finished in {FINISH_WAIT_S:g} s") from None
+        if not line:
+            self._process.wait()
+            self.raise_if_ended()
+        return Report(**json.loads(line))
+
+    def raise_if_ended(self) -> None:
+        if self._process.poll() is not None:
+            self._complaints.seek(0)
+            lines = self._complaints.read().strip().splitlines() or ["it said nothing"]
+            raise WorkerFailed(f"worker {self.number} ended with {self._process.returncode}: {lines[-1]}")
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._lifeline.forget(self._process.pid)
+        self._reader.join()
+        for file in (self._process.stdin, self._process.stdout, self._complaints):
+            assert file is not None
+            with contextlib.suppress(BrokenPipeError):  # a task that an ended worker never took
+                file.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._lines.put(line)
+        self._lines.put("")
+
+
+class Crew:
+    """Workers 1 to `count`."""
+
+    def __init__(self, count: int, address: str) -> None:
+        self._lifeline = Lifeline(None)  # ends the workers when the director is killed
+        self._workers = [_Worker(number, address, self._lifeline) for number in range(1, count + 1)]
+
+    def __repr__(self) -> str:
+        return f"<Crew {self._workers}>"
 
     def __enter__(self) -> Self:
         return self
@@ -45,45 +110,21 @@ class Crew:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for process in self._processes:
-            process.kill()
-            process.communicate()
-            self._lifeline.forget(process.pid)
+        for worker in self._workers:
+            worker.end()
         self._lifeline.close()
 
+    def assign(self, task: str) -> None:
+        """Give every worker the same task. Raises WorkerFailed."""
+        for worker in self._workers:
+            worker.assign(task)
+
     def raise_if_failed(self) -> None:
-        """Raise WorkerFailed when a worker has ended with an error."""
-        for number, process in enumerate(self._processes, start=1):
-            if process.poll() not in (None, 0):
-                raise WorkerFailed(
-                    f"worker {number} ended with {process.returncode}: {self._last_words(process)}"
-                )
+        """Raise WorkerFailed when a worker has ended."""
+        for worker in self._workers:
+            worker.raise_if_ended()
 
     def reports(self) -> list[Report]:
-        """Wait for all workers and return their reports by number. Raises WorkerFailed."""
+        """Wait until all have done their task and return their reports by number. Raises WorkerFailed."""
         deadline = time.monotonic() + FINISH_WAIT_S
-        reports = []
-        for number, process in enumerate(self._processes, start=1):
-            try:
-                output, _ = process.communicate(timeout=max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                raise WorkerFailed(f"worker {number} has not finished in {FINISH_WAIT_S:g} s") from None
-            self.raise_if_failed()
-            reports.append(Report(**json.loads(output)))
-        return reports
-
-    def _start(self, number: int, address: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "raftcoord.demo.worker", self._task, str(number), address],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self._lifeline.watch(process.pid)
-        return process
-
-    @staticmethod
-    def _last_words(process: subprocess.Popen[str]) -> str:
-        lines = process.communicate()[1].strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return [worker.report(deadline - time.monotonic()) for worker in self._workers]

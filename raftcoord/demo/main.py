@@ -44,11 +44,19 @@ def run_demo() -> bool:
     started = time.monotonic()
     verdicts = []
     with LocalCluster(replicas=3) as cluster:
-        console.print(f"Three replicas at {cluster.address}, {WORKERS} worker processes in each part.\n")
-        with Client(cluster.address, name="director", session_ttl="5s"):
+        console.print(f"Three replicas at {cluster.address}, {WORKERS} worker processes.\n")
+        with (
+            Client(cluster.address, name="director", session_ttl="5s"),
+            Crew(WORKERS, cluster.address) as crew,
+        ):
             for number, part in enumerate(PARTS, start=1):
                 console.print(f"{number}/{len(PARTS)} {part.title} …")
-                verdicts.append(_run_part(cluster, part))
+                try:
+                    verdicts.append(_run_part(cluster, crew, part))
+                except (WorkerFailed, RaftcoordError) as error:
+                    # A worker that is stuck or gone cannot take part in what follows.
+                    verdicts.append(Verdict(part.title, Finding(False, str(error)), "nobody", float("inf")))
+                    break
     holds = all(verdict.finding.holds for verdict in verdicts)
     console.print()
     _print_verdicts(console, verdicts)
@@ -57,27 +65,25 @@ def run_demo() -> bool:
     return holds
 
 
-def _run_part(cluster: LocalCluster, part: Part) -> Verdict:
+def _run_part(cluster: LocalCluster, crew: Crew, part: Part) -> Verdict:
     cluster.heal()
     part.set_up()
     ready, done = _count_of("ready", part), _count_of("done", part)
     ready.set(0)
     done.set(0)
-    try:
-        with Probe(cluster.address) as probe, Crew(part.task.__name__, WORKERS, cluster.address) as crew:
-            # All have connected before any may start.
-            _reach(WORKERS, lambda: int(ready.get(timeout=0)), crew)
-            _admit(part, part.tokens_before_kill)
-            progress = _reach(part.kill_at, part.progress or (lambda: int(done.get(timeout=0))), crew)
-            leader = cluster.leader()
-            killed_at = time.monotonic()
-            cluster.kill(leader)
-            _admit(part, WORKERS - part.tokens_before_kill)
-            reports = crew.reports()
-            failover_s = probe.longest_call_s(killed_at)
-        finding = part.check([report.result for report in reports])
-    except (WorkerFailed, RaftcoordError) as error:
-        return Verdict(part.title, Finding(False, str(error)), "", float("inf"))
+    with Probe(cluster.address) as probe:
+        crew.assign(part.task.__name__)
+        # All have connected before any may start.
+        _reach(WORKERS, lambda: int(ready.get(timeout=0)), crew)
+        _admit(part, part.tokens_before_kill)
+        progress = _reach(part.kill_at, part.progress or (lambda: int(done.get(timeout=0))), crew)
+        leader = cluster.leader()
+        killed_at = time.monotonic()
+        cluster.kill(leader)
+        _admit(part, WORKERS - part.tokens_before_kill)
+        reports = crew.reports()
+        failover_s = probe.longest_call_s(killed_at)
+    finding = part.check([report.result for report in reports])
     in_the_middle = progress < part.total and max(report.finished_s for report in reports) > killed_at
     if not in_the_middle:
         finding = Finding(False, f"the kill came too late: {finding.text}")
