@@ -265,8 +265,11 @@ class RaftEngine:
         self._wake()
 
     def _wake(self) -> None:
-        if self._turn_handle is None and self._running:
-            self._turn_handle = asyncio.get_running_loop().call_soon(self._turn)
+        loop = asyncio.get_running_loop()
+        if not self._running:
+            loop.call_soon(self._run_events)  # what is asked of a stopped engine is refused, not forgotten
+        elif self._turn_handle is None:
+            self._turn_handle = loop.call_soon(self._turn)
 
     def _turn(self) -> None:
         self._turn_handle = None
