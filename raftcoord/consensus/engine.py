@@ -26,6 +26,7 @@ from typing import Any, Final
 from raftcoord.consensus.applier import Applier
 from raftcoord.consensus.compaction import Compaction
 from raftcoord.consensus.core import RaftCore
+from raftcoord.consensus.deadline_timer import DeadlineTimer
 from raftcoord.consensus.engine_status import engine_status
 from raftcoord.consensus.hand_over import HandOver
 from raftcoord.consensus.interface import (
@@ -72,8 +73,7 @@ class RaftEngine:
         self._incarnations: dict[str, str] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._turn_handle: asyncio.Handle | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer = DeadlineTimer(runtime.clock, self._wake_tick)
         self._tick_wanted = True
         self._ready_term = 0  # of the leadership that was announced, 0 when none
         self._hand_over: HandOver | None = None
@@ -125,9 +125,9 @@ class RaftEngine:
         if hand_over and self._core.role is Role.LEADER and self._parts.replication.connected:
             await self.transfer_leadership()
         self._running = False
-        for handle in (self._turn_handle, self._timer):
-            if handle is not None:
-                handle.cancel()
+        self._timer.cancel()
+        if self._turn_handle is not None:
+            self._turn_handle.cancel()
         await self._parts.transport.stop()
         tasks = list(self._tasks)
         for task in tasks:
@@ -372,17 +372,7 @@ class RaftEngine:
             due = self._parts.elections.next_event_at()
         else:
             due = self._clock.now() + self.config.heartbeat_ms / 1000
-        if self._timer is not None:
-            if self._timer_at <= due:
-                return  # it fires, finds nothing due, and is armed again
-            self._timer.cancel()
-        self._timer_at = due
-        delay_s = max(due - self._clock.now(), 0.0) + 0.0005  # the core wants the deadline passed
-        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._wake_tick()
+        self._timer.arm(due)
 
     # What the transport reports.
 
