@@ -80,11 +80,11 @@ class Batcher:
         "_leading",
         "_metrics",
         "_on_outcome",
-        "_pending_bytes",
         "_pending_bytes_max",
         "_pump_handle",
         "_queue",
         "_settled",
+        "pending_bytes",
     )
 
     def __init__(
@@ -101,7 +101,7 @@ class Batcher:
         self._metrics = metrics
         self._on_outcome = on_outcome
         self._pending_bytes_max = pending_bytes_max
-        self._pending_bytes = 0
+        self.pending_bytes = 0
         self._in_flight = 0
         self._leading = False
         self._base_ms = 0
@@ -114,7 +114,7 @@ class Batcher:
     def __repr__(self) -> str:
         return (
             f"<Batcher leading={self._leading} in_flight={self._in_flight} "
-            f"pending_bytes={self._pending_bytes} waiting={len(self._queue)} filling={self._filling!r}>"
+            f"pending_bytes={self.pending_bytes} waiting={len(self._queue)} filling={self._filling!r}>"
         )
 
     def lead(self, machine_now_ms: int) -> None:
@@ -146,9 +146,9 @@ class Batcher:
         """
         packed = _encode(command)
         size_bytes = len(packed)
-        if not self._leading or (bounded and self._pending_bytes + size_bytes > self._pending_bytes_max):
+        if not self._leading or (bounded and self.pending_bytes + size_bytes > self._pending_bytes_max):
             return False
-        self._pending_bytes += size_bytes
+        self.pending_bytes += size_bytes
         batch = self._filling
         if batch is None:
             batch = self._filling = _Batch()
@@ -195,7 +195,7 @@ class Batcher:
         self._on_outcome()
 
     def _hand_out(self, batch: _Batch, results: list[tuple[int, Any]]) -> None:
-        self._pending_bytes -= batch.size_bytes
+        self.pending_bytes -= batch.size_bytes
         self._metrics.batch_commands.observe(len(batch.commands))
         self._metrics.commit_latency_s.observe(self._clock.now() - batch.proposed_at)
         operations = self._metrics.operations
@@ -204,6 +204,6 @@ class Batcher:
             owner.on_result(sequence, code, payload)
 
     def _give_up(self, batch: _Batch) -> None:
-        self._pending_bytes -= batch.size_bytes
+        self.pending_bytes -= batch.size_bytes
         for owner, _, _ in batch.owners:
             owner.on_not_committed()

@@ -10,6 +10,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,7 @@ from raftcoord.protocol.errors import Code
 from raftcoord.runtime import Runtime
 from raftcoord.server.batcher import Batcher
 from raftcoord.server.config import Limits
-from raftcoord.server.connection import Connection, ConnectionState
+from raftcoord.server.connection import CLOSE_GRACE_S, Connection, ConnectionState
 from raftcoord.server.control import ControlTasks, answer_keep_alive
 from raftcoord.server.deadlines import Deadlines
 from raftcoord.server.hello import handle_hello, refuse
@@ -84,6 +85,7 @@ class Gateway:
         self.answer_read = partial(answer_read, self)
         self.answer_keep_alive = partial(answer_keep_alive, self)
         self._silence = Deadlines(self.clock, Connection.silence_deadline, self._close_silent)
+        self._all_closed = asyncio.Event()
         self._dirty: list[Connection] = []
         self._flush_scheduled = False
         self._delivery_scheduled = False
@@ -135,13 +137,16 @@ class Gateway:
         refuse(connection, Code.NOT_LEADER, self.leader_hint())
 
     async def stop(self) -> None:
-        """Close every connection."""
+        """Close every connection, and return when their last answers have left or had time to."""
         self.is_stopping = True
         await self.control_tasks.cancel()
         self.on_leadership_lost()
         for connection in list(self.connections):
             connection.close()
         self._silence.clear()
+        if self.connections:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._all_closed.wait(), 2 * CLOSE_GRACE_S)
 
     # --- delivery
 
@@ -157,7 +162,7 @@ class Gateway:
         applied = self.machine.take_applied()
         for entry in applied:
             for view in entry.opened:
-                self.session_clock.opened(view.id, view.ttl_ms)
+                self.session_clock.opened(view)
         self.batcher.settle()
         self.reads.settle()
         for entry in applied:
@@ -212,6 +217,8 @@ class Gateway:
     def connection_closed(self, connection: Connection) -> None:
         """Drop a connection from the table."""
         self.connections.discard(connection)
+        if self.is_stopping and not self.connections:
+            self._all_closed.set()
 
     def is_buffer_full(self, own_bytes: int) -> bool:
         """Tell whether a connection with so many bytes of an incomplete frame has to go."""

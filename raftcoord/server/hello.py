@@ -4,6 +4,8 @@ Invariants:
   1. A session is attached only on a ready leader, and only behind the log (a new one) or a read barrier (an
      old one): a deposed leader never says that a session lives.
   2. A session has one connection; the newest wins.
+  3. A session is attached only by its nonce. Its id alone is not enough: ids start again in a new cluster,
+     and a client of the old one on the same address would take over the session of someone else.
 """
 
 from __future__ import annotations
@@ -115,7 +117,7 @@ def _begin_open(gateway: Gateway, connection: Connection, options: SessionOption
 
 def _begin_attach(gateway: Gateway, connection: Connection, options: SessionOptions) -> bool:
     def attach(reader: Connection, argument: Any) -> None:
-        _attach(gateway, reader, options.session)
+        _attach(gateway, reader, options.session, options.nonce)
 
     return gateway.reads.add(attach, connection, None)
 
@@ -134,7 +136,7 @@ class _Opening:
         if self._connection.state is not ConnectionState.ATTACHING:
             return  # it went away; the session expires unless the client comes back with its nonce
         if code == Code.OK:
-            _attach(self._gateway, self._connection, payload)
+            _attach(self._gateway, self._connection, payload, self._options.nonce)
         else:
             refuse(self._connection, Code.LIMIT, str(payload or "the store has too many sessions"))
 
@@ -142,11 +144,11 @@ class _Opening:
         self._connection.on_not_leader()
 
 
-def _attach(gateway: Gateway, connection: Connection, session: int) -> None:
+def _attach(gateway: Gateway, connection: Connection, session: int, nonce: bytes) -> None:
     if connection.state is not ConnectionState.ATTACHING:
         return
     entry = gateway.session_clock.alive(session)
-    if entry is None:
+    if entry is None or entry.nonce != nonce:
         refuse(connection, Code.SESSION_LOST, f"session {session} has ended")
         return
     older = entry.connection

@@ -37,11 +37,12 @@ class SessionEntry:
     tells whether such a proposal is under way.
     """
 
-    __slots__ = ("connection", "ended", "expiring", "heard_at", "identifier", "proposed", "ttl_ms")
+    __slots__ = ("connection", "ended", "expiring", "heard_at", "identifier", "nonce", "proposed", "ttl_ms")
 
-    def __init__(self, identifier: int, ttl_ms: int, heard_at: float) -> None:
-        self.identifier = identifier
-        self.ttl_ms = ttl_ms
+    def __init__(self, view: SessionView, heard_at: float) -> None:
+        self.identifier = view.id
+        self.ttl_ms = view.ttl_ms
+        self.nonce = view.nonce
         self.heard_at = heard_at
         self.expiring = False
         self.proposed = False
@@ -95,7 +96,7 @@ class SessionClock:
         """Start with these sessions, each with its full time to live ahead."""
         self.stop_leading()
         for view in sessions:
-            self.opened(view.id, view.ttl_ms)
+            self.opened(view)
 
     def stop_leading(self) -> None:
         """Forget everything: another replica counts now."""
@@ -104,10 +105,10 @@ class SessionClock:
         self.entries.clear()
         self._deadlines.clear()
 
-    def opened(self, identifier: int, ttl_ms: int) -> None:
+    def opened(self, view: SessionView) -> None:
         """A session was opened; nothing happens if it is known."""
-        if identifier not in self.entries:
-            entry = self.entries[identifier] = SessionEntry(identifier, ttl_ms, self._clock.now())
+        if view.id not in self.entries:
+            entry = self.entries[view.id] = SessionEntry(view, self._clock.now())
             self._deadlines.add(entry)
 
     def ended(self, identifier: int) -> SessionEntry | None:
