@@ -219,15 +219,10 @@ class RaftEngine:
         if target is None:
             return False
         if self._hand_over is None:
-            logger.info("hand_over_started target=%s", target)
             self._hand_over = HandOver(target)
         self._wake()
         try:
-            async with asyncio.timeout(HAND_OVER_TIMEOUT_S):
-                return await self._hand_over.wait()
-        except TimeoutError:
-            logger.warning("hand_over_failed target=%s", target)
-            return False
+            return await self._hand_over.wait(HAND_OVER_TIMEOUT_S)
         finally:
             self._hand_over = None
             self._wake()

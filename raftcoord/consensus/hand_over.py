@@ -6,8 +6,11 @@ While this is under way the leader adds nothing to its log, so the wait is one r
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from raftcoord.consensus.core import RaftCore
+
+logger = logging.getLogger(__name__)
 
 
 class HandOver:
@@ -21,9 +24,15 @@ class HandOver:
     def __repr__(self) -> str:
         return f"<HandOver target={self.target} asked={self._asked}>"
 
-    async def wait(self) -> bool:
-        """Return whether this replica gave up the lead."""
-        return await asyncio.shield(self._done)
+    async def wait(self, timeout_s: float) -> bool:
+        """Return whether this replica gave up the lead in time."""
+        logger.info("hand_over_started target=%s", self.target)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await asyncio.shield(self._done)
+        except TimeoutError:
+            logger.warning("hand_over_failed target=%s", self.target)
+            return False
 
     def proceed(self, core: RaftCore) -> None:
         """Ask the target as soon as it holds everything."""
