@@ -21,7 +21,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Any
 
 from raftcoord.consensus.applier import Applier
 from raftcoord.consensus.compaction import Compaction
@@ -48,8 +48,6 @@ from raftcoord.consensus.replica_parts import Parts, open_parts
 from raftcoord.runtime import Runtime
 
 logger = logging.getLogger(__name__)
-
-HAND_OVER_TIMEOUT_S: Final = 2.0
 
 
 class RaftEngine:
@@ -222,7 +220,7 @@ class RaftEngine:
             self._hand_over = HandOver(target)
         self._wake()
         try:
-            return await self._hand_over.wait(HAND_OVER_TIMEOUT_S)
+            return await self._hand_over.wait()
         finally:
             self._hand_over = None
             self._wake()

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Final
 
 from raftcoord.consensus.core import RaftCore
 
 logger = logging.getLogger(__name__)
+
+TIMEOUT_S: Final = 2.0
 
 
 class HandOver:
@@ -24,7 +27,7 @@ class HandOver:
     def __repr__(self) -> str:
         return f"<HandOver target={self.target} asked={self._asked}>"
 
-    async def wait(self, timeout_s: float) -> bool:
+    async def wait(self, timeout_s: float = TIMEOUT_S) -> bool:
         """Return whether this replica gave up the lead in time."""
         logger.info("hand_over_started target=%s", self.target)
         try:
