@@ -8,11 +8,11 @@ Invariants:
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from raftcoord.machine.context import Context
-from raftcoord.machine.object_kind import ObjectKind
+from raftcoord.machine.object_kind import TOO_MANY_OBJECTS, ObjectKind
 from raftcoord.machine.outcome import DONE, OK, Result
 from raftcoord.machine.session import Session
 from raftcoord.machine.waiting import Waiter, Waiters, encode_waiters
@@ -38,6 +38,10 @@ class Lock:
     def __repr__(self) -> str:
         return f"<Lock {self.name!r} holder={self.holder} fence={self.fence} waiters={len(self.waiters)}>"
 
+    def fields(self) -> list[Any]:
+        """Return the lock as plain values."""
+        return [self.name, self.holder, self.fence, encode_waiters(self.waiters)]
+
 
 class Locks(ObjectKind[Lock]):
     """All locks."""
@@ -55,6 +59,8 @@ class Locks(ObjectKind[Lock]):
     def _acquire(self, session: Session, sequence: int, name: bytes, wait: bool) -> Result:
         lock = self.table.get(name)
         if lock is None:
+            if self.is_full:
+                return TOO_MANY_OBJECTS
             lock = self.table[name] = Lock(name, self.context.copies.generation)
             return OK, self._grant(lock, session)
         if not wait:
@@ -100,17 +106,14 @@ class Locks(ObjectKind[Lock]):
         self.context.touch(lock)
         del lock.waiters[waiter.session, waiter.sequence]
 
-    def release(self, session: Session) -> Iterable[bytes]:
-        names = sorted(session.held, key=session.held.__getitem__)  # in the order of the grants
-        for name in names:
+    def release(self, sessions: Sequence[Session]) -> Iterable[bytes]:
+        # In the order of the grants: that of `held` itself is another one after a restore.
+        fences = sorted((fence, name) for session in sessions for name, fence in session.held.items())
+        for _, name in fences:
             lock = self.table[name]
             self.context.touch(lock)
             lock.holder = 0
-        session.held = {}
-        return names
-
-    def encode(self, item: Lock) -> list[Any]:
-        return [item.name, item.holder, item.fence, encode_waiters(item.waiters)]
+        return [name for _, name in fences]
 
     def decode(self, fields: list[Any]) -> None:
         name, holder, fence, waiters = fields

@@ -9,10 +9,9 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import partial
+from itertools import chain
 from typing import Any, Final
 
-import msgpack
 import msgspec
 
 from raftcoord.machine.context import Context
@@ -43,11 +42,14 @@ from raftcoord.protocol.operations import (
 
 SESSIONS_MAX: Final = 100_000
 TIME_MS_MAX: Final = 2**62
+_SESSIONS: Final = "sessions"
 
 _SESSION_LOST: Final[Result] = (int(Code.SESSION_LOST), None)
 _STALE: Final[Result] = (int(Code.STALE), None)
+_FULL: Final[Result] = (int(Code.LIMIT), "too many unconfirmed sequences in this session")
 _WAITING_CODE: Final = int(Code.WAITING)
 _SYSTEM_OPERATIONS: Final = frozenset(code for code, spec in OPERATIONS.items() if spec.kind is Kind.SYSTEM)
+_NOT_LOGGED: Final = "not an operation that a session may log"
 
 _decode_entry: Final = msgspec.msgpack.Decoder(tuple[int, list[Any]]).decode
 
@@ -128,22 +130,23 @@ class Machine:
             return _malformed(reason)
         if type(session_id) is not int or type(sequence) is not int or not validate_acked(acked):
             return _malformed("session, sequence or acked")
-        if operation in _SYSTEM_OPERATIONS:
-            return self._apply_system(session_id, operation, arguments)
         session = self._context.sessions.get(session_id)
         if session is None:
-            return _SESSION_LOST
+            return self._apply_without_session(session_id, operation, arguments)
+        handler = self._handlers.get(operation)
+        if handler is None:
+            return _malformed(_NOT_LOGGED)
         if not 0 < sequence <= SEQUENCE_MAX:
             return _malformed("a sequence is above 0")
         self._context.touch(session)
-        for loan in session.confirm(acked):
-            self._queues.loan_confirmed(loan)
+        if acked != session.floor:
+            for loan in session.confirm(acked):
+                self._queues.loan_confirmed(loan)
         known = self._known(session, sequence)
         if known is not None:
             return known
-        handler = self._handlers.get(operation)
-        if handler is None:
-            return _malformed("a pure read is never logged")
+        if session.is_full and operation != Operation.CLOSE_SESSION:
+            return _FULL
         result = handler(session, sequence, *arguments)
         if result[0] != _WAITING_CODE:
             session.answers[sequence] = result
@@ -157,15 +160,13 @@ class Machine:
             return answer
         if sequence in session.waits:
             return WAITING
-        if sequence <= session.floor:
-            return _STALE
-        if session.is_full:
-            return int(Code.LIMIT), "too many unconfirmed sequences in this session"
-        return None
+        return _STALE if sequence <= session.floor else None
 
-    def _apply_system(self, session_id: int, operation: int, arguments: list[Any]) -> Result:
+    def _apply_without_session(self, session_id: int, operation: int, arguments: list[Any]) -> Result:
+        if operation not in _SYSTEM_OPERATIONS:
+            return _SESSION_LOST
         if session_id != 0:
-            return _malformed("only the leader may do this")
+            return _malformed(_NOT_LOGGED)
         if operation == Operation.OPEN_SESSION:
             return self._open_session(*arguments)
         sessions = self._context.sessions
@@ -204,10 +205,10 @@ class Machine:
                 waiter.kind.remove_waiter(waiter)
                 context.forget(session, waiter)
                 unsettled[waiter.kind, waiter.name] = None
+        for kind in self._kinds:
+            for name in kind.release(sessions):
+                unsettled[kind, name] = None
         for session in sessions:
-            for kind in self._kinds:
-                for name in kind.release(session):
-                    unsettled[kind, name] = None
             del context.sessions[session.id]
             del self._by_nonce[session.nonce]
             context.applied.ended.append(session.id)
@@ -232,14 +233,10 @@ class Machine:
         return OK, list(CANCELLED)
 
     def _return(self, session: Session, sequence: int, target: int) -> Result:
-        loan = session.loans.pop(target, None)
-        if loan is None:
-            return OK, 0
-        session.answers[target] = CANCELLED
-        if not self._queues.loan_returned(loan):
-            return OK, 0
-        self._queues.settle(loan.queue)
-        return OK, len(loan.values)
+        count = self._queues.take_back(session, target)
+        if count:
+            session.answers[target] = CANCELLED
+        return OK, count
 
     # Reading.
 
@@ -273,19 +270,17 @@ class Machine:
         The first snapshot is given up when a second one is begun: its iterator then raises RuntimeError.
         """
         context = self._context
-        tables: list[tuple[ObjectKind[Any] | None, list[Any]]] = [(None, list(context.sessions.values()))]
-        tables += [(kind, list(kind.table.values())) for kind in self._kinds]
+        tables: list[tuple[str, list[Any]]] = [(_SESSIONS, list(context.sessions.values()))]
+        tables += [(kind.tag, list(kind.table.values())) for kind in self._kinds]
         header = [
             FORMAT,
             FORMAT_VERSION,
             self._now_ms,
             context.number,
-            [["sessions", len(tables[0][1])]] + [[kind.tag, len(kind.table)] for kind in self._kinds],
+            [[tag, len(items)] for tag, items in tables],
         ]
-        encoders = {type(item): kind for kind, items in tables for item in items[:1]}
-        generation = context.copies.begin(partial(_encode_item, encoders))
-        items = [item for _, table in tables for item in table]
-        return write_slices(header, items, context.copies, generation)
+        items = chain.from_iterable(items for _, items in tables)
+        return write_slices(header, items, context.copies, context.copies.begin())
 
     def restore(self, chunks: Iterable[bytes]) -> None:
         """Replace the whole state by a snapshot.
@@ -309,7 +304,7 @@ class Machine:
         for tag, count in sections:
             for _ in range(count):
                 fields = next(values)
-                if tag == "sessions":
+                if tag == _SESSIONS:
                     session = Session.decode(fields, context.copies.generation)
                     context.sessions[session.id] = session
                     self._by_nonce[session.nonce] = session.id
@@ -318,9 +313,3 @@ class Machine:
         context.number = number
         for _ in values:
             raise ValueError("the snapshot goes on after its last object")
-
-
-def _encode_item(encoders: dict[type, ObjectKind[Any] | None], item: Any) -> bytes:
-    kind = encoders.get(type(item))
-    packed: bytes = msgpack.packb(item.encode() if kind is None else kind.encode(item))
-    return packed

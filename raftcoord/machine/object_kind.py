@@ -6,15 +6,20 @@ A new kind is one file with a subclass, and one line in `machine.py`.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Generic, TypeVar
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from raftcoord.machine.context import Context
 from raftcoord.machine.outcome import Result
 from raftcoord.machine.session import Session
+from raftcoord.machine.snapshot import Stored
 from raftcoord.machine.waiting import Waiter
+from raftcoord.protocol.errors import Code
 
-_Object = TypeVar("_Object")
+OBJECTS_PER_KIND_MAX: Final = 10_000_000
+TOO_MANY_OBJECTS: Final[Result] = (int(Code.LIMIT), "too many objects of this kind")
+
+_Object = TypeVar("_Object", bound=Stored)
 Handler = Callable[..., Result]  # (session, sequence, *arguments)
 Query = Callable[..., "Result | None"]  # (*arguments); None: only the log can answer
 
@@ -39,6 +44,11 @@ class ObjectKind(ABC, Generic[_Object]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} objects={len(self.table)}>"
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further object can be made."""
+        return len(self.table) >= OBJECTS_PER_KIND_MAX
+
     @abstractmethod
     def remove_waiter(self, waiter: Waiter) -> None:
         """Take a wait out of its object's line, without serving those behind it."""
@@ -47,17 +57,13 @@ class ObjectKind(ABC, Generic[_Object]):
     def settle(self, name: bytes) -> None:
         """Serve whoever can be served now, and drop the object if nothing is left of it."""
 
-    def release(self, session: Session) -> Iterable[bytes]:
-        """Free what an ending session holds; return the names of the objects to settle."""
+    def release(self, sessions: Sequence[Session]) -> Iterable[bytes]:
+        """Free what sessions that end together hold; return the names of the objects to settle."""
         return ()
 
     @abstractmethod
-    def encode(self, item: _Object) -> list[Any]:
-        """Return one object as plain values, its waiters included."""
-
-    @abstractmethod
     def decode(self, fields: list[Any]) -> None:
-        """Put what `encode` gave into the table; sessions are there already."""
+        """Put an object with these fields into the table; sessions are there already."""
 
     def restore_waiters(self, waiters: Any, name: bytes, encoded: list[Any]) -> None:
         """Register waits anew, in order."""

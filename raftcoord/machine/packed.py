@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 from raftcoord.protocol.errors import BadRequest, Code
@@ -33,6 +34,8 @@ def add_blobs(current: bytes | None, delta: bytes) -> bytes | Code:
     total = left + right
     if type(total) is int and not _INT_MIN <= total <= _INT_MAX:
         return Code.OVERFLOW
+    if total != total:
+        total = math.nan  # which of the many NaNs a sum gives is up to the processor
     return pack_value(total)
 
 

@@ -4,32 +4,39 @@ Invariants:
   1. Getters are served in line, and so are putters; one at the head that cannot be served holds up the rest.
   2. An item is in the queue, or on loan to one session, or confirmed: never two of these, never none.
   3. A queue is in the table while it has items, waiters, loans or a maxsize.
+  4. The items of one answer fit into a frame; otherwise they would be on loan and could not be delivered.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
 
 from raftcoord.machine.context import Context
-from raftcoord.machine.object_kind import ObjectKind
+from raftcoord.machine.object_kind import TOO_MANY_OBJECTS, ObjectKind
 from raftcoord.machine.outcome import OK, Result
 from raftcoord.machine.session import Loan, Session
 from raftcoord.machine.waiting import Waiter, Waiters, encode_waiters
 from raftcoord.protocol.errors import Code
-from raftcoord.protocol.operations import Operation
+from raftcoord.protocol.frames import FRAME_BYTES_MAX
+from raftcoord.protocol.operations import BATCH_ITEMS_MAX, DRAIN_BYTES_MAX, Operation
+
+QUEUE_ITEMS_MAX: Final = 10_000_000  # also of a queue without maxsize: then it is full
+GET_BYTES_MAX: Final = FRAME_BYTES_MAX - 64 * 1024  # BATCH_ITEMS_MAX items have headers of 5 bytes
 
 _FULL: Result = (int(Code.FULL), None)
 _EMPTY: Result = (int(Code.EMPTY), None)
-_TOO_LARGE: Result = (int(Code.TOO_LARGE), "more items than the queue's maxsize")
+_TOO_MANY: Result = (int(Code.TOO_LARGE), "more items than the queue's maxsize")
+_TOO_LARGE: Result = (int(Code.TOO_LARGE), "so many of these items do not fit into one answer")
 _DRAIN = -1
 
 
 class Queue:
     """A named queue. `birth` tells its incarnation: a closed and reopened queue is another one."""
 
-    __slots__ = ("birth", "getters", "items", "loans", "mark", "maxsize", "name", "putters")
+    __slots__ = ("birth", "getters", "items", "lent", "loans", "mark", "maxsize", "name", "putters")
 
     def __init__(self, name: bytes, maxsize: int, birth: int, mark: int) -> None:
         self.name = name
@@ -39,7 +46,8 @@ class Queue:
         self.items: deque[bytes] = deque()
         self.getters: Waiters = OrderedDict()  # detail: count
         self.putters: Waiters = OrderedDict()  # detail: values
-        self.loans = 0
+        self.loans = 0  # not confirmed and not returned
+        self.lent = 0  # since its birth
 
     def __repr__(self) -> str:
         return (
@@ -47,11 +55,36 @@ class Queue:
             f"getters={len(self.getters)} putters={len(self.putters)}>"
         )
 
+    def fields(self) -> list[Any]:
+        """Return the queue as plain values."""
+        return [
+            self.name,
+            self.maxsize,
+            self.birth,
+            self.loans,
+            self.lent,
+            list(self.items),
+            encode_waiters(self.getters),
+            encode_waiters(self.putters),
+        ]
+
     def has_room(self, count: int) -> bool:
-        return self.maxsize == 0 or len(self.items) + count <= self.maxsize
+        return len(self.items) + count <= min(self.maxsize or QUEUE_ITEMS_MAX, QUEUE_ITEMS_MAX)
 
     def is_nothing(self) -> bool:
         return not (self.items or self.getters or self.putters or self.loans or self.maxsize)
+
+    def fits_into_answer(self, count: int) -> bool:
+        return sum(map(len, islice(self.items, count))) <= GET_BYTES_MAX
+
+    def drain_count(self) -> int:
+        """Return how many items a drain takes: all, or as many as its bounds allow."""
+        size_bytes = 0
+        for count, item in enumerate(islice(self.items, BATCH_ITEMS_MAX)):
+            size_bytes += len(item)
+            if size_bytes > DRAIN_BYTES_MAX:
+                return count
+        return min(len(self.items), BATCH_ITEMS_MAX)
 
 
 class Queues(ObjectKind[Queue]):
@@ -71,6 +104,7 @@ class Queues(ObjectKind[Queue]):
     # Operations.
 
     def _open(self, name: bytes, maxsize: int) -> Queue:
+        """Return the queue, ready to be changed; its first operation makes it and decides its maxsize."""
         queue = self.table.get(name)
         if queue is None:
             birth = self.context.next_number()
@@ -79,12 +113,21 @@ class Queues(ObjectKind[Queue]):
             self.context.touch(queue)
         return queue
 
+    def _refusal(self, name: bytes, maxsize: int, count: int) -> Result | None:
+        """Return why an operation on so many items is refused before it makes or changes anything."""
+        queue = self.table.get(name)
+        if queue is None and self.is_full:
+            return TOO_MANY_OBJECTS
+        maxsize = maxsize if queue is None else queue.maxsize
+        return _TOO_MANY if 0 < maxsize < count else None
+
     def _put(
         self, session: Session, sequence: int, name: bytes, maxsize: int, values: list[bytes], wait: bool
     ) -> Result:
+        refusal = self._refusal(name, maxsize, len(values))
+        if refusal is not None:
+            return refusal
         queue = self._open(name, maxsize)
-        if 0 < queue.maxsize < len(values):
-            return _TOO_LARGE
         if not queue.putters and queue.has_room(len(values)):
             queue.items.extend(values)
             size = len(queue.items)
@@ -100,18 +143,22 @@ class Queues(ObjectKind[Queue]):
     def _get(
         self, session: Session, sequence: int, name: bytes, maxsize: int, count: int, wait: bool
     ) -> Result:
+        refusal = self._refusal(name, maxsize, count)
+        if refusal is not None:
+            return refusal
         queue = self._open(name, maxsize)
         result = self._get_from(queue, session, sequence, count, wait)
         self._drop_if_nothing(queue)
         return result
 
     def _get_from(self, queue: Queue, session: Session, sequence: int, count: int, wait: bool) -> Result:
-        if 0 < queue.maxsize < count:
-            return _TOO_LARGE
         if count == _DRAIN:
-            count = 0 if queue.getters else len(queue.items)
-            wait = False
-        if (not queue.getters or count == 0) and len(queue.items) >= count:
+            count = 0 if queue.getters else queue.drain_count()
+        if count == 0:
+            return OK, []
+        if not queue.getters and len(queue.items) >= count:
+            if not queue.fits_into_answer(count):
+                return _TOO_LARGE
             values = self._lend(queue, session, sequence, count)
             if queue.putters:
                 self._serve(queue)
@@ -124,9 +171,9 @@ class Queues(ObjectKind[Queue]):
     def _lend(self, queue: Queue, session: Session, sequence: int, count: int) -> list[bytes]:
         take = queue.items.popleft
         values = [take() for _ in range(count)]
-        if values:
-            session.loans[sequence] = Loan(queue.name, queue.birth, values)
-            queue.loans += 1
+        queue.loans += 1
+        queue.lent += 1
+        session.loans[sequence] = Loan(queue=queue.name, birth=queue.birth, number=queue.lent, values=values)
         return values
 
     def _close(self, session: Session, sequence: int, name: bytes) -> Result:
@@ -156,6 +203,9 @@ class Queues(ObjectKind[Queue]):
         waiter = next(iter(queue.getters.values()))
         if len(queue.items) < waiter.detail:
             return False
+        if not queue.fits_into_answer(waiter.detail):
+            self.context.complete(queue.getters, waiter, *_TOO_LARGE)
+            return True
         session = self.context.sessions[waiter.session]
         self.context.touch(session)
         values = self._lend(queue, session, waiter.sequence, waiter.detail)
@@ -203,7 +253,16 @@ class Queues(ObjectKind[Queue]):
             queue.loans -= 1
             self._drop_if_nothing(queue)
 
-    def loan_returned(self, loan: Loan) -> bool:
+    def take_back(self, session: Session, sequence: int) -> int:
+        """End the loan under this sequence, if there is one, and serve; return how many items came back."""
+        loan = session.loans.get(sequence)
+        if loan is None or not self._take_back(loan):
+            return 0
+        del session.loans[sequence]
+        self.settle(loan.queue)
+        return len(loan.values)
+
+    def _take_back(self, loan: Loan) -> bool:
         """Put the items back at the head, in their order, without serving anyone; False if it is closed."""
         queue = self._lender(loan)
         if queue is None:
@@ -213,29 +272,21 @@ class Queues(ObjectKind[Queue]):
         queue.items.extendleft(reversed(loan.values))
         return True
 
-    def release(self, session: Session) -> Iterable[bytes]:
-        loans = list(session.loans.values())
-        session.loans = {}
-        # The last one first, so that the one taken first ends up at the head.
-        return [loan.queue for loan in reversed(loans) if self.loan_returned(loan)]
+    def release(self, sessions: Sequence[Session]) -> Iterable[bytes]:
+        # The last one first, whoever took it, so that what was taken first ends up at the head.
+        loans = sorted(
+            (loan for session in sessions for loan in session.loans.values()),
+            key=lambda loan: loan.number,
+            reverse=True,
+        )
+        return [loan.queue for loan in loans if self._take_back(loan)]
 
     # Snapshots.
 
-    def encode(self, item: Queue) -> list[Any]:
-        return [
-            item.name,
-            item.maxsize,
-            item.birth,
-            item.loans,
-            list(item.items),
-            encode_waiters(item.getters),
-            encode_waiters(item.putters),
-        ]
-
     def decode(self, fields: list[Any]) -> None:
-        name, maxsize, birth, loans, items, getters, putters = fields
+        name, maxsize, birth, loans, lent, items, getters, putters = fields
         queue = self.table[name] = Queue(name, maxsize, birth, self.context.copies.generation)
-        queue.loans = loans
+        queue.loans, queue.lent = loans, lent
         queue.items.extend(items)
         self.restore_waiters(queue.getters, name, getters)
         self.restore_waiters(queue.putters, name, putters)

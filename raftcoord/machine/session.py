@@ -17,12 +17,18 @@ OPEN_SEQUENCES_MAX: Final = 100_000
 
 
 class Loan:
-    """Items handed to a session that has not confirmed them. `birth` names the queue's incarnation."""
+    """Items handed to a session that has not confirmed them.
 
-    __slots__ = ("birth", "queue", "values")
+    `birth` names the queue's incarnation, `number` counts the loans of that queue.
+    """
 
-    def __init__(self, queue: bytes, birth: int, values: list[bytes]) -> None:
-        self.queue, self.birth, self.values = queue, birth, values
+    __slots__ = ("birth", "number", "queue", "values")
+
+    def __init__(self, *, queue: bytes, birth: int, number: int, values: list[bytes]) -> None:
+        self.queue, self.birth, self.number, self.values = queue, birth, number, values
+
+    def __repr__(self) -> str:
+        return f"<Loan {self.number} of {self.queue!r} birth={self.birth} values={len(self.values)}>"
 
 
 class Session:
@@ -69,7 +75,8 @@ class Session:
             self._raise_floor(floor, ended)
         if type(acked) is list:
             for sequence in acked[1:]:
-                if sequence in self.registered:
+                # Above the floor only the stored answer keeps a late duplicate from being applied again.
+                if sequence <= self.floor and sequence in self.registered:
                     self.registered.discard(sequence)
                     self._drop(sequence, ended)
         return ended
@@ -96,7 +103,7 @@ class Session:
         """Whether no further sequence may be opened before some are confirmed."""
         return len(self.answers) + len(self.waits) >= OPEN_SEQUENCES_MAX
 
-    def encode(self) -> list[Any]:
+    def fields(self) -> list[Any]:
         """Return the session as plain values; waits and held locks are in the objects."""
         return [
             self.id,
@@ -104,18 +111,24 @@ class Session:
             self.ttl_ms,
             self.client_name,
             self.floor,
-            [[sequence, code, payload] for sequence, (code, payload) in self.answers.items()],
+            list(self.answers.items()),
             sorted(self.registered),
-            [[sequence, loan.queue, loan.birth, loan.values] for sequence, loan in self.loans.items()],
+            [
+                [sequence, loan.queue, loan.birth, loan.number, loan.values]
+                for sequence, loan in self.loans.items()
+            ],
         ]
 
     @classmethod
     def decode(cls, fields: list[Any], mark: int) -> Session:
-        """Return what `encode` gave."""
+        """Return the session with these fields."""
         session_id, nonce, ttl_ms, client_name, floor, answers, registered, loans = fields
         session = cls(session_id, nonce, ttl_ms, client_name, mark)
         session.floor = floor
-        session.answers = {sequence: (code, payload) for sequence, code, payload in answers}
+        session.answers = {sequence: (code, payload) for sequence, (code, payload) in answers}
         session.registered = set(registered)
-        session.loans = {sequence: Loan(queue, birth, values) for sequence, queue, birth, values in loans}
+        session.loans = {
+            sequence: Loan(queue=queue, birth=birth, number=number, values=values)
+            for sequence, queue, birth, number, values in loans
+        }
         return session

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from typing import Any
 
 from raftcoord.machine.context import Context
-from raftcoord.machine.object_kind import ObjectKind
+from raftcoord.machine.object_kind import TOO_MANY_OBJECTS, ObjectKind
 from raftcoord.machine.outcome import OK, Result
 from raftcoord.machine.packed import add_blobs, same_value
 from raftcoord.machine.session import Session
@@ -42,6 +42,11 @@ class Variable:
     def state(self) -> list[Any]:
         return [self.value, self.revision]
 
+    def fields(self) -> list[Any]:
+        """Return the variable as plain values."""
+        waiters = [] if self.waiters is None else encode_waiters(self.waiters)
+        return [self.name, self.value, self.revision, waiters]
+
 
 class Variables(ObjectKind[Variable]):
     """All variables."""
@@ -66,12 +71,14 @@ class Variables(ObjectKind[Variable]):
     # Operations.
 
     def _set(self, session: Session, sequence: int, name: bytes, value: bytes) -> Result:
-        return OK, self._assign(name, value)
+        return self._assign(name, value)
 
-    def _assign(self, name: bytes, value: bytes) -> int:
+    def _assign(self, name: bytes, value: bytes) -> Result:
         context = self.context
         variable = self.table.get(name)
         if variable is None:
+            if self.is_full:
+                return TOO_MANY_OBJECTS
             variable = self.table[name] = Variable(name, context.copies.generation)
         else:
             context.touch(variable)
@@ -79,7 +86,7 @@ class Variables(ObjectKind[Variable]):
         context.number = variable.revision = context.number + 1
         if variable.waiters is not None:
             self._serve(variable)
-        return variable.revision
+        return OK, variable.revision
 
     def _get(self, session: Session, sequence: int, name: bytes, wait: bool) -> Result:
         return self._query_get(name, wait) or self._register(
@@ -105,7 +112,7 @@ class Variables(ObjectKind[Variable]):
         else:
             holds = same_value(current.value, condition[0])
         if holds:
-            return OK, self._assign(name, value)
+            return self._assign(name, value)
         return int(Code.CONFLICT), None if current is None else current.state
 
     def _add(self, session: Session, sequence: int, name: bytes, delta: bytes) -> Result:
@@ -113,7 +120,8 @@ class Variables(ObjectKind[Variable]):
         total = add_blobs(None if variable is None else variable.value, delta)
         if isinstance(total, Code):
             return int(total), None
-        return OK, [total, self._assign(name, total)]
+        code, revision = self._assign(name, total)
+        return code, [total, revision] if code == OK else revision
 
     def _delete(self, session: Session, sequence: int, name: bytes) -> Result:
         variable = self.table.get(name)
@@ -148,6 +156,8 @@ class Variables(ObjectKind[Variable]):
     ) -> Result:
         variable = self.table.get(name)
         if variable is None:
+            if self.is_full:
+                return TOO_MANY_OBJECTS
             variable = self.table[name] = Variable(name, self.context.copies.generation)
         else:
             self.context.touch(variable)
@@ -187,10 +197,6 @@ class Variables(ObjectKind[Variable]):
             self._drop_if_empty(variable)
 
     # Snapshots.
-
-    def encode(self, item: Variable) -> list[Any]:
-        waiters = [] if item.waiters is None else encode_waiters(item.waiters)
-        return [item.name, item.value, item.revision, waiters]
 
     def decode(self, fields: list[Any]) -> None:
         name, value, revision, waiters = fields

@@ -135,7 +135,12 @@ def _is_ttl(value: Any) -> bool:
 
 
 def _is_client_name(value: Any) -> bool:
-    return type(value) is str and len(value.encode("utf-8", "replace")) <= CLIENT_NAME_BYTES_MAX
+    if type(value) is not str:
+        return False
+    try:
+        return len(value.encode()) <= CLIENT_NAME_BYTES_MAX
+    except UnicodeEncodeError:  # a lone surrogate, which no snapshot could carry
+        return False
 
 
 def _spec(operation: Operation, kind: Kind, **arguments: Check) -> OperationSpec:
