@@ -50,8 +50,9 @@ def world(
             return OurReplica(world, name, **(ours or {}))
         return StockReplica(world, name, **(stock or {}))
 
-    running = World(names, folder=folder, make=make, joined=joined)
+    running = World(names, folder=folder, make=make)
     try:
+        running.open(joined=joined)
         yield running
     finally:
         running.close()

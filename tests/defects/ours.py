@@ -204,8 +204,12 @@ class OurReplica:
     def set_disk_state(self, state: Any) -> None:
         self.disk.put(state)
 
+    def want_tick(self) -> None:
+        """Have the engine tick in its next turn, as any message does."""
+        self.world.loop.call_soon(self.engine._wake_tick)
+
     def run(self) -> None:
-        self.world.loop.call_soon(self.engine._on_timer)
+        self.want_tick()
         self.world.drain()
 
     def receive(self, sender: str, message: Message) -> None:

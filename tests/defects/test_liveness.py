@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, world
+from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, world
 from tests.defects.stock import StockReplica
 from tests.defects.world import Fate, World, body_of, kind_of
 
@@ -154,7 +154,7 @@ def replay_in_one_turn(world: World, kind: Kind) -> list[str]:
     world["A"].set_election_deadline(before - 1)
     for _ in range(400):
         before = world.clock.time_s
-        world.loop.call_soon(world["A"].engine._on_timer)  # type: ignore[attr-defined]
+        our(world["A"]).want_tick()
         world.drain(2)
         longest = max(longest, world.clock.time_s - before)
     assert len(world["A"].applied) == 2000

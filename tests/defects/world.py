@@ -146,7 +146,7 @@ class World:
     """
 
     def __init__(
-        self, names: str, *, folder: Path, make: Callable[[World, str], Replica], joined: bool = True
+        self, names: str, *, folder: Path, make: Callable[[World, str], Replica]
     ) -> None:
         self.names = list(names)
         self.folder = folder
@@ -160,21 +160,28 @@ class World:
         self.shrunk = 0  # how often a log became shorter, as counted by a scenario
         self.on_send: Callable[[str, str, Message], bool] | None = None
         self.replicas = {name: make(self, name) for name in self.names}
-        self.alive = set(self.names)
+        self.alive: set[str] = set()
+
+    def __getitem__(self, name: str) -> Replica:
+        return self.replicas[name]
+
+    def open(self, *, joined: bool) -> None:
+        """Start all replicas, and connect them."""
         for name in self.names:
+            self.alive.add(name)
             self.replicas[name].start()
         if joined:
             self.join()
             self.settle(0.5)
 
-    def __getitem__(self, name: str) -> Replica:
-        return self.replicas[name]
-
     def close(self) -> None:
-        for name in sorted(self.alive):
-            self.replicas[name].crash()
-        self.drain(20)
-        self.loop.close()
+        """End all replicas, whatever state they are in."""
+        try:
+            for name in sorted(self.alive):
+                self.replicas[name].crash()
+            self.drain(20)
+        finally:
+            self.loop.close()
 
     # Time.
 
