@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from typing import Any, Final
 
 from raftcoord.consensus.engine import RaftEngine
@@ -188,5 +189,7 @@ class ReplicaServer:
 
 
 def _listen_error(setting: str, address: str, error: OSError) -> ListenError:
-    reason = error.strerror or str(error)
+    # The event loop puts a sentence of its own, with the address once more, in place of the plain reason.
+    known = error.errno is not None and error.errno > 0
+    reason = os.strerror(error.errno).lower() if known else error.strerror or str(error)
     return ListenError(f"{setting}: cannot listen on {address}: {reason}")

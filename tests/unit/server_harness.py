@@ -166,6 +166,22 @@ async def serving(folder: Path, **changes: Any) -> AsyncIterator[ReplicaServer]:
 _clients: list[RawClient] = []  # all of the running test; `run` closes what the test left open
 
 
+@contextlib.asynccontextmanager
+async def serving_three(folder: Path) -> AsyncIterator[list[ReplicaServer]]:
+    """Three started replicas of one cluster, one of which leads; all are stopped at the end."""
+    peers = {name: free_address() for name in ("r1", "r2", "r3")}
+    configs = [make_config(folder / name, name=name, peers=peers) for name in peers]
+    servers = [ReplicaServer(config, Runtime(clock=LoopClock())) for config in configs]
+    for server in servers:
+        await server.start()
+    try:
+        await until(lambda: any(server.gateway.is_serving for server in servers))
+        yield servers
+    finally:
+        for server in servers:
+            await server.stop(graceful=False)
+
+
 class RawClient:
     """A client that says exactly what a test tells it to."""
 
