@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from raftcoord.client.addresses import Addresses, split_address
+from raftcoord.client.addresses import ADDRESSES_MAX, Addresses, split_address
 from raftcoord.client.backoff import Backoff
 from raftcoord.client.connection import Connection
 from raftcoord.client.session_state import Session
@@ -26,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 TRY_LIMIT_FIRST_S: Final = 0.5  # for connecting and hello together
 TRY_LIMIT_LAST_S: Final = 4.0
+LIFETIME_MIN_S: Final = 0.1  # a connection that ends earlier counts as a failed attempt
 _HOPELESS: Final = frozenset({Code.UNSUPPORTED_VERSION, Code.UNAUTHENTICATED, Code.MALFORMED})
 
 
@@ -106,12 +107,22 @@ class Link:
 
     async def _run(self) -> None:
         while True:
-            if not await self._round():
+            try:
+                attached = await self._round()
+            except Exception as error:  # a client that stopped looking would hang for good
+                _log.exception("attach_failed")
+                self.last_problem = f"{type(error).__name__}: {error}"
+                attached = False
+            if not attached:
                 await asyncio.sleep(self._backoff.next_s())
                 continue
-            self._backoff.reset()
+            attached_at = self._runtime.clock.now()
             assert self._gone is not None
             await self._gone.wait()
+            if self._runtime.clock.now() - attached_at > LIFETIME_MIN_S:
+                self._backoff.reset()
+            else:  # a replica that throws this client out each time is not asked without a pause
+                await asyncio.sleep(self._backoff.next_s())
 
     async def _round(self) -> bool:
         """Try every address once, and whom they name as leader; tell whether the session is attached."""
@@ -175,6 +186,8 @@ class Link:
                 connection.send(encode_frame(self._hello(session)))
                 message = await reply
         except TimeoutError:
+            if len(self._try_limits_s) >= ADDRESSES_MAX:  # hints may name any address
+                self._try_limits_s.clear()
             self._try_limits_s[address] = min(TRY_LIMIT_LAST_S, limit_s * 2)
             return _Refusal(None, f"silent for {limit_s} s")
         except (OSError, ValueError) as error:

@@ -17,6 +17,7 @@ from raftcoord.protocol.errors import (
     Code,
     LockLost,
     NotConnected,
+    OutcomeUnknown,
     SessionLost,
     UnsupportedVersion,
 )
@@ -327,6 +328,20 @@ def test_keep_alives_keep_the_session() -> None:
         assert client.session_id == 7
 
     play(scenario, Peer(hello=lambda number, options: welcome(ttl_ms=500)), session_ttl="500ms")
+
+
+def test_a_replica_that_throws_the_client_out_is_not_asked_without_a_pause() -> None:
+    async def scenario(client: aio.Client, peer: Peer) -> None:
+        with pytest.raises(OutcomeUnknown):
+            await aio.Variable("x", client).set(1, timeout="500ms")
+        assert 3 < len(peer.connections) < 30
+
+    def throw_out(request: Request) -> Answers:
+        peer.connections[-1].transport.abort()
+        return []
+
+    peer = Peer(answers=throw_out)
+    play(scenario, peer)
 
 
 def test_an_answer_on_an_old_connection_does_not_count_twice() -> None:
