@@ -31,6 +31,7 @@ class Load:
     p99_ms: float
     generator_cpu: float  # CPU seconds of the generators per second; 1.0 is one busy core
     cluster_cpu: float = 0.0  # the same of all replicas together
+    others_cpu: float = 0.0  # the same of whatever else ran on the machine, other machines on its host too
 
     @property
     def per_second(self) -> float:

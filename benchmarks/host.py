@@ -20,6 +20,13 @@ def cpu_s(pids: Iterable[int]) -> float:
     return total / _TICKS_PER_S
 
 
+def busy_s() -> float:
+    """Return the CPU seconds that all programs have used so far, and those taken by the machine's host."""
+    numbers = [int(field) for field in Path("/proc/stat").read_text().partition("\n")[0].split()[1:9]]
+    idle, waiting_for_disk = numbers[3:5]
+    return (sum(numbers) - idle - waiting_for_disk) / _TICKS_PER_S
+
+
 def resident_bytes(pid: int) -> int:
     """Return the memory of a process that is in RAM."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():

@@ -11,6 +11,8 @@ Invariants:
 from __future__ import annotations
 
 import contextlib
+import statistics
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,8 +22,9 @@ from benchmarks.clusters import raftcoord_cluster
 from benchmarks.etcd_cluster import EtcdCluster
 from benchmarks.figures import Figure, Load
 from benchmarks.generator import Generator, Job
-from benchmarks.host import cpu_s
+from benchmarks.host import busy_s, cpu_s
 
+OTHERS_CPU_MAX: Final = 0.2  # cores; the disk work of the kernel alone takes about a tenth
 CALIBRATION_S: Final = 1.5
 CALIBRATION_WARMUP_S: Final = 0.5
 CALIBRATION_PASSES: Final = 2  # in turns, so that a hiccup of the machine does not decide
@@ -119,15 +122,18 @@ def run_load(cluster: RunningCluster, job: Job, setup: Setup) -> Load:
             generators.append(Generator(part))
         for generator in generators:
             generator.wait_ready()
-        cpu_before = cpu_s(cluster.pids)
+        began, busy_before, cpu_before = time.perf_counter(), busy_s(), cpu_s(cluster.pids)
         for generator in generators:
             generator.start()
         load = Load.joined([generator.result() for generator in generators])
-        cluster_cpu = (cpu_s(cluster.pids) - cpu_before) / (job.seconds + job.warmup_s)
+        elapsed_s = time.perf_counter() - began
+        cluster_cpu = (cpu_s(cluster.pids) - cpu_before) / elapsed_s
+        busy_cpu = (busy_s() - busy_before) / elapsed_s
     finally:
         for generator in generators:
             generator.kill()
-    return replace(load, cluster_cpu=cluster_cpu)
+    others_cpu = max(0.0, busy_cpu - cluster_cpu - load.generator_cpu)
+    return replace(load, cluster_cpu=cluster_cpu, others_cpu=others_cpu)
 
 
 def _job(system: str, cluster: RunningCluster, case: Case, seconds: float) -> Job:
@@ -182,8 +188,12 @@ def measure(
                     say(
                         f"round {number + 1}/{rounds} {case.section} {system}: {load.per_second:,.0f}/s "
                         f"median {load.median_ms:.2f} ms, p99 {load.p99_ms:.2f} ms, "
-                        f"CPU: generator {load.generator_cpu:.2f}, cluster {load.cluster_cpu:.2f}"
+                        f"CPU: generator {load.generator_cpu:.2f}, cluster {load.cluster_cpu:.2f}, "
+                        f"others {load.others_cpu:.2f}"
                     )
+    others_cpu = statistics.median(load.others_cpu for series in loads.values() for load in series)
+    if others_cpu > OTHERS_CPU_MAX:
+        say(f"other programs used {others_cpu:.2f} cores meanwhile: repeat this on an idle machine")
     return [figure for case in cases for figure in _figures(case, loads, setups)]
 
 
@@ -197,6 +207,7 @@ def _figures(
             "driven_by": str(setups[system][case.section]),
             "generator_cpu": [load.generator_cpu for load in series],
             "cluster_cpu": [load.cluster_cpu for load in series],
+            "others_cpu": [load.others_cpu for load in series],
         }
         for system, series in (("raftcoord", own), ("etcd", other))
         if series
