@@ -160,7 +160,7 @@ class _Walk:
         """Cut the torn tail and hand over."""
         tail = self._tail
         assert tail is not None
-        spare = self._blank_spare(tail.number + 1)
+        spare = self._reopen_next(tail.number + 1)
         torn_bytes = tail.written_end() - self._end
         if torn_bytes > 0:
             _log.warning("journal_tail_cut path=%s offset=%d bytes=%d", tail.path, self._end, torn_bytes)
@@ -177,14 +177,11 @@ class _Walk:
         for stored in filter(None, (self._tail, *self._unused)):
             stored.close()
 
-    def _blank_spare(self, next_number: int) -> Segment | None:
-        """Return the file that was prepared to be the next one, if batch b+1 did not begin to fill it.
-
-        One that it did is left alone: nothing in it verifies, and a new file takes its place and name.
-        """
+    def _reopen_next(self, next_number: int) -> Segment | None:
+        """Return the file that was prepared to be the next one, blank again if a torn batch was its first."""
         spare = None
         for stored in self._unused:
-            if stored.number == next_number and stored.written_end() <= HEADER_BYTES:
+            if stored.number == next_number:
                 spare = stored.reopen(offset=HEADER_BYTES, rewrite_from=HEADER_BYTES)
             else:
                 stored.close()

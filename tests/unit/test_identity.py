@@ -50,6 +50,13 @@ def test_a_new_folder_gets_an_identity_that_it_keeps() -> None:
     assert (again.identity, again.members) == (folder.identity, None)
 
 
+def test_the_folders_own_name_is_made_durable() -> None:
+    disk = FaultyDisk()
+    open_folder(disk)
+    synced = {path for kind, path in disk.operations if kind == "sync_directory"}
+    assert {"/", "/var", "/var/lib", PATH} <= synced
+
+
 def test_two_folders_have_two_identities() -> None:
     disk = FaultyDisk()
     rng = SeededRng()

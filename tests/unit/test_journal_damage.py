@@ -125,6 +125,20 @@ def test_the_first_batch_of_a_file_torn(scene: Scene) -> None:
         assert_usable(scene.with_files({**contents, path_of(3): torn}), expected)
 
 
+def test_a_file_that_a_torn_batch_began_to_fill_is_blank_again(scene: Scene) -> None:
+    third = scene.contents[path_of(3)]
+    torn = third[:HEADER_BYTES].ljust(len(third) - 1, b"\0") + b"t"
+    disk = scene.with_files({**scene.contents, path_of(3): torn})
+    journal = open_journal(disk)
+    for index in range(journal.last_index + 1, journal.last_index + 7):
+        journal.add(b"v" * 900, index, 2)
+        journal.sync()
+    expected = state(journal)
+    assert path_of(4) in disk.files
+    disk.kill()
+    assert state(open_journal(disk)) == expected
+
+
 def test_a_flipped_bit_in_what_was_synced_is_damage(scene: Scene) -> None:
     """All bytes of all headers and of all batches but the last one."""
     rng = random.Random(SEED)

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import errno
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import pytest
 from faulty_disk import FaultyDisk, PowerFailure
+from snapshot_helpers import FOLDER, SEED, SLICES, new_disk, open_store, small, write
 
 from raftcoord.consensus.interface import FatalError
 from raftcoord.consensus.snapshot_store import (
@@ -20,28 +23,7 @@ from raftcoord.consensus.snapshot_store import (
 )
 from raftcoord.consensus.snapshot_transfer import SNAPSHOT_BYTES_MAX
 
-FOLDER = "/data/snapshots"
-SEED = 20_240_601
-SLICES = [b"first", b"x" * 100_000, b"", b"y" * 300_000, b"last"]
-
-
-def new_disk() -> FaultyDisk:
-    disk = FaultyDisk()
-    disk.make_directory(FOLDER)
-    return disk
-
-
-def open_store(disk: FaultyDisk) -> SnapshotStore:
-    return SnapshotStore.open(disk=disk, directory=FOLDER)
-
-
-def write(store: SnapshotStore, index: int, term: int = 1, slices: list[bytes] | None = None) -> SnapshotMeta:
-    return asyncio.run(store.write(index, term, iter(SLICES if slices is None else slices)))
-
-
-def small(index: int) -> list[bytes]:
-    """Return the slices of a small state that tells its index."""
-    return [b"state of ", b"%d" % index, b"." * (index % 7)]
+_T = TypeVar("_T")
 
 
 def transfer(source: SnapshotStore, target: SnapshotStore, piece_bytes: int = 1000) -> SnapshotReceiver:
@@ -182,6 +164,45 @@ def test_a_cancelled_write_leaves_the_old_snapshot() -> None:
     assert list(disk.files) == [store.latest.path]
 
 
+class ThreadDisk(FaultyDisk):
+    """Runs disk work in a thread, as the real disk does."""
+
+    async def run(self, function: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(None, function)
+
+
+def test_a_cancelled_write_waits_for_the_thread_that_uses_its_file() -> None:
+    disk = ThreadDisk()
+    disk.make_directory(FOLDER)
+    store = open_store(disk)
+    reached, go_on = threading.Event(), threading.Event()
+
+    def on_operation(kind: str, path: str) -> None:
+        if kind == "sync":
+            reached.set()
+            assert go_on.wait(10)
+
+    disk.on_operation = on_operation
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        task = asyncio.ensure_future(store.write(9, 1, iter([b"z"])))
+        await loop.run_in_executor(None, reached.wait, 10)
+        for _ in range(3):
+            task.cancel()
+            for _ in range(20):
+                await asyncio.sleep(0)
+            assert not task.done()
+            assert disk.list_directory(FOLDER) == ["write-1.tmp"]
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert store.latest is None
+    assert disk.files == {}
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_refuses_anything_leaves_a_good_snapshot(number: int) -> None:
     """Fail every disk operation of a write and of an install in turn."""
@@ -255,80 +276,6 @@ def test_power_failures_at_every_moment() -> None:
             reported = found
             names = disk.list_directory(FOLDER)
             assert len(names) == (found > 0), f"seed {seed}: {names}"
-
-
-class TestDamage:
-    """Nothing that does not verify is used, and no older snapshot takes its place."""
-
-    def damaged_disk(self, change: dict[str, bytes | None]) -> FaultyDisk:
-        disk = new_disk()
-        disk.put({path: data for path, data in change.items() if data is not None})
-        return disk
-
-    def test_every_flipped_bit_is_found(self) -> None:
-        disk = new_disk()
-        meta = write(open_store(disk), 7, 2, small(7))
-        good = disk.contents()[meta.path]
-        rng = random.Random(SEED)
-        for offset in range(len(good)):
-            data = bytearray(good)
-            data[offset] ^= 1 << rng.randrange(8)
-            broken = self.damaged_disk({meta.path: bytes(data)})
-            with pytest.raises(SnapshotDamaged, match="replace this replica"):
-                open_store(broken)
-            assert broken.contents() == {meta.path: bytes(data)}, f"byte {offset}, seed {SEED}"
-
-    def test_every_other_length_is_found(self) -> None:
-        disk = new_disk()
-        meta = write(open_store(disk), 7, 2, small(7))
-        good = disk.contents()[meta.path]
-        for data in (*(good[:length] for length in range(len(good))), good + b"\0", good + good):
-            with pytest.raises(SnapshotDamaged):
-                open_store(self.damaged_disk({meta.path: data}))
-
-    def test_chunks_of_another_order_or_number_are_found(self) -> None:
-        disk = new_disk()
-        meta = write(open_store(disk), 7, 2, [b"aaaa", b"bbbb", b"cccc"])
-        good = disk.contents()[meta.path]
-        start, size = 32, 12
-        head, chunks, footer = good[:start], good[start : start + 3 * size], good[start + 3 * size :]
-        assert chunks[8:12] == b"aaaa"
-        a, b, c = chunks[:size], chunks[size : 2 * size], chunks[2 * size :]
-        for patched in (a + c + b, a + b, a + b + c + c, b""):
-            with pytest.raises(SnapshotDamaged, match="footer"):
-                open_store(self.damaged_disk({meta.path: head + patched + footer}))
-
-    def test_an_older_one_is_no_substitute(self) -> None:
-        disk = new_disk()
-        store = open_store(disk)
-        older = write(store, 5, slices=small(5))
-        kept = disk.contents()[older.path]
-        newer = write(store, 8, slices=small(8))
-        broken = disk.contents()[newer.path][:-1] + b"?"
-        both = self.damaged_disk({older.path: kept, newer.path: broken})
-        with pytest.raises(SnapshotDamaged, match=newer.path):
-            open_store(both)
-        assert len(both.files) == 2
-
-    def test_a_file_under_another_ones_name_is_found(self) -> None:
-        disk = new_disk()
-        meta = write(open_store(disk), 7, 2, small(7))
-        other = meta.path.replace("7-", "8-")
-        with pytest.raises(SnapshotDamaged, match="header says"):
-            open_store(self.damaged_disk({other: disk.contents()[meta.path]}))
-
-    def test_damage_that_comes_later_is_found_by_reading(self) -> None:
-        disk = new_disk()
-        store = open_store(disk)
-        meta = write(store, 7)
-        disk.files[meta.path].current[-500] ^= 1
-        with pytest.raises(SnapshotDamaged):
-            list(store.read())
-
-    def test_unfinished_and_foreign_files_do_no_harm(self) -> None:
-        disk = self.damaged_disk({f"{FOLDER}/write-1.tmp": b"half", f"{FOLDER}/notes.snap": b"?"})
-        assert open_store(disk).latest is None
-        assert list(disk.files) == [f"{FOLDER}/notes.snap"]
 
 
 @pytest.mark.parametrize("now", [False, True])
