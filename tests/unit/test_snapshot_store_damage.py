@@ -14,9 +14,9 @@ from raftcoord.consensus.snapshot_file import HEADER_BYTES
 from raftcoord.consensus.snapshot_store import SnapshotDamaged
 
 
-def damaged_disk(change: dict[str, bytes | None]) -> FaultyDisk:
+def damaged_disk(contents: dict[str, bytes]) -> FaultyDisk:
     disk = new_disk()
-    disk.put({path: data for path, data in change.items() if data is not None})
+    disk.put(contents)
     return disk
 
 
