@@ -117,7 +117,13 @@ class Summer(datetime.tzinfo):
     """As zoneinfo's zones: an offset that depends on the moment."""
 
     def utcoffset(self, moment: datetime.datetime | None) -> datetime.timedelta:
-        return datetime.timedelta(hours=1 if moment is None or moment.month < 6 else 2)
+        return datetime.timedelta(hours=1) + self.dst(moment)
+
+    def dst(self, moment: datetime.datetime | None) -> datetime.timedelta:
+        return datetime.timedelta(hours=0 if moment is None or moment.month < 6 else 1)
+
+    def tzname(self, moment: datetime.datetime | None) -> str:
+        return "summer time" if self.dst(moment) else "winter time"
 
 
 @dataclass
