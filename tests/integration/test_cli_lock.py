@@ -7,11 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import eventually, is_alive
 
 from raftcoord import Client, Lock, Variable
 from raftcoord.testing import LocalCluster
@@ -106,9 +106,7 @@ def test_signals_reach_the_command(cluster: LocalCluster, client: Client, number
 
 def test_a_signal_while_waiting_ends_the_wait(cluster: LocalCluster, client: Client) -> None:
     with Lock("busy", client=client), lock_command(cluster, "busy", "--", "echo", "x") as run:
-        deadline = time.monotonic() + 10
-        while not cluster.status(cluster.leader())["waiters"] and time.monotonic() < deadline:
-            time.sleep(0.02)
+        assert eventually(lambda: cluster.status(cluster.leader())["waiters"] == 1)
         run.send_signal(signal.SIGTERM)
         code, out, _ = finished(run)
         assert (code, out) == (128 + signal.SIGTERM, "")
@@ -135,10 +133,7 @@ def test_the_command_does_not_outlive_a_killed_guard(cluster: LocalCluster, clie
         assert run.stdout is not None
         command_pid = int(run.stdout.readline())
         run.kill()
-        deadline = time.monotonic() + 10
-        while Path(f"/proc/{command_pid}").exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
-        assert not Path(f"/proc/{command_pid}").exists()
+        assert eventually(lambda: not is_alive(command_pid))
     assert Lock("orphan", client=client).acquire(timeout=10)
 
 

@@ -174,7 +174,7 @@ def test_version(raftcoord: Run) -> None:
 
 
 def test_status_shows_every_replica_and_exit_codes_tell_the_state(
-    cluster: LocalCluster, client: Client
+    raftcoord: Run, cluster: LocalCluster, client: Client
 ) -> None:
     cluster.heal()
     Variable("counted", client=client).set(1)

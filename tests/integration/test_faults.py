@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import eventually
 from raw_session import RawSession
 
 from raftcoord import Client, Lock, Queue, Variable
@@ -172,7 +173,7 @@ def test_an_item_handed_to_a_client_that_is_killed_inside_get_returns(
     with start_script(GETTER, cluster) as getter:
         try:
             assert read_words(getter) == ["connected", "0"]
-            assert wait_for_waiter(cluster)
+            assert eventually(lambda: cluster.status(cluster.leader())["waiters"] == 1)
             getter.send_signal(signal.SIGSTOP)
             jobs.put("first")
             jobs.put("second")
@@ -183,15 +184,6 @@ def test_an_item_handed_to_a_client_that_is_killed_inside_get_returns(
     assert jobs.get(timeout=HAND_ON_S) == "second"  # a dead session's loan may be overtaken
     assert jobs.get(timeout=HAND_ON_S) == "first"
     assert time.monotonic() - started < HAND_ON_S
-
-
-def wait_for_waiter(cluster: LocalCluster) -> bool:
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        if cluster.status(cluster.leader())["waiters"]:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_a_lock_passes_on_when_its_holder_is_killed(cluster: LocalCluster, client: Client) -> None:

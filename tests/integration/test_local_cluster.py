@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from processes import eventually, is_alive
 
+from raftcoord import Client, Variable
 from raftcoord.testing import LocalCluster, LocalClusterError
 from raftcoord.testing.observer import ObserveError, ask
 from raftcoord.testing.replica_process import ProcessState
@@ -24,10 +25,11 @@ from raftcoord.testing import LocalCluster
 
 cluster = LocalCluster(3, *sys.argv[1:])
 cluster.pause(0)  # cannot see the end of its pipe
-if os.fork() == 0:
-    print("child", os.getpid(), flush=True)
+child = os.fork()
+if child == 0:
     time.sleep(30)
     os._exit(0)
+print("child", child, flush=True)
 print("replicas", *(cluster.pid(index) for index in range(3)), flush=True)
 print("folder", os.readlink(f"/proc/{cluster.pid(0)}/cwd"), flush=True)
 print("ports", *(address.rpartition(":")[2] for address in cluster.addresses), flush=True)
@@ -46,24 +48,6 @@ def cluster() -> Iterator[LocalCluster]:
 def healthy(cluster: LocalCluster) -> LocalCluster:
     cluster.heal()
     return cluster
-
-
-def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:
-    deadline = time.monotonic() + within_s
-    while not holds():
-        if time.monotonic() > deadline:
-            return False
-        time.sleep(0.02)
-    return True
-
-
-def is_alive(pid: int) -> bool:
-    """Tell whether a process runs; one that ended and was not waited for does not."""
-    try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def can_listen(port: int) -> bool:
@@ -113,7 +97,7 @@ def test_a_killed_owner_leaves_nothing_behind(kept: bool, tmp_path: Path) -> Non
             told[key] = words
             if key == "child":
                 undo.callback(os.kill, int(words[0]), signal.SIGKILL)
-            if {"ready", "child"} <= told.keys():
+            if key == "ready":
                 break
         assert "ready" in told
         owner.kill()
@@ -239,7 +223,21 @@ def test_a_forked_child_has_no_power_over_the_cluster(healthy: LocalCluster) -> 
     assert [healthy.state(index) for index in range(3)] == [ProcessState.RUNNING] * 3
 
 
-def test_the_pytest_plugin_loads_nothing_heavy() -> None:
-    script = "import sys, raftcoord.testing.pytest_plugin; print(*sys.modules)"
+def test_the_pytest_plugin_loads_nothing_but_itself() -> None:
+    script = """
+import sys, pytest, raftcoord
+before = set(sys.modules)
+import raftcoord.testing.pytest_plugin
+print(*sorted(set(sys.modules) - before))
+"""
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert not {"msgpack", "msgspec", "uvloop", "pysyncobj", "click", "rich", "aiohttp"} & set(loaded.split())
+    assert loaded.split() == ["raftcoord.testing", "raftcoord.testing.pytest_plugin"]
+
+
+def test_the_fixtures_give_a_cluster_and_a_client(
+    raftcoord_cluster: LocalCluster, raftcoord_client: Client
+) -> None:
+    variable = Variable("through-the-fixtures", client=raftcoord_client)
+    variable.set("value")
+    raftcoord_cluster.kill(raftcoord_cluster.leader())
+    assert variable.get() == "value"
