@@ -58,9 +58,11 @@ class WorstCase(random.Random):
         return a
 
 
-class _NoServer(asyncio.AbstractServer):
+class _NoServer:
+    """A listener to which nobody comes."""
+
     def close(self) -> None:
-        pass
+        """Nothing is open."""
 
 
 class NoNetwork:
@@ -69,7 +71,7 @@ class NoNetwork:
     async def listen(
         self, factory: ProtocolFactory, host: str, port: int, tls: ssl.SSLContext | None = None
     ) -> asyncio.AbstractServer:
-        return _NoServer()
+        return cast(asyncio.AbstractServer, _NoServer())
 
     async def connect(
         self, factory: ProtocolFactory, host: str, port: int, tls: ssl.SSLContext | None = None
@@ -80,13 +82,14 @@ class NoNetwork:
 class Values:
     """A state machine that is the list of values applied to it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World | None = None) -> None:
         self.applied: list[bytes] = []
         self.poison: bytes | None = None
         self._world = world
 
     def apply(self, index: int, payload: bytes) -> int:
-        self._world.clock.time_s += self._world.slow_apply_s
+        if self._world is not None:
+            self._world.clock.time_s += self._world.slow_apply_s
         if payload == self.poison:
             self.applied.append(b"partial")
             raise RuntimeError("poison")
@@ -169,7 +172,7 @@ class OurReplica:
         config = EngineConfig(
             name=self.name,
             data_dir="/data",
-            peers={name: "127.0.0.1:1" for name in self.world.names},
+            peers=dict.fromkeys(self.world.names, "127.0.0.1:1"),
             client_address=f"client of {self.name}",
             **self._options,
         )

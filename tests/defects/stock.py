@@ -92,7 +92,9 @@ class StockReplica:
         self.core: Any = None
 
     def __repr__(self) -> str:
-        return f"<StockReplica {self.name} term={self.term} last={self.log[-1][1:]} commit={self.commit_index}>"
+        return (
+            f"<StockReplica {self.name} term={self.term} last={self.log[-1][1:]} commit={self.commit_index}>"
+        )
 
     @property
     def journal_path(self) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pysyncobj import replicated
 
 from raftcoord.consensus.interface import NotCommitted, Outcome
 from raftcoord.consensus.proposals import WAITING_MAX
 from tests.defects.harness import Kind, both, judge, our, stock, world
-from tests.defects.stock import StockCore, replicated
+from tests.defects.stock import StockCore
 from tests.defects.world import Fate, World, diverged
 
 
@@ -116,16 +117,16 @@ def test_07e_an_entry_of_an_unknown_kind_shifts_nothing(kind: Kind, tmp_path: Pa
 def test_07f_the_stock_library_raises_for_what_it_has_queued(tmp_path: Path) -> None:
     with world(Kind.STOCK, tmp_path, "A", stock={"appendEntriesUseBatch": False}) as running:
         core = stock(running["A"]).core
-        submitted = 0
+        tried: list[int] = []
 
         def submit() -> None:
-            nonlocal submitted
-            for submitted in range(1, 90_000):
+            for number in range(90_000):
+                tried.append(number)
                 core._applyCommand(b"\x01", None)
 
         with pytest.raises(BlockingIOError):
             submit()
-        assert len(core._SyncObj__commandsQueue._FastQueue__queue) == submitted
+        assert len(core._SyncObj__commandsQueue._FastQueue__queue) == len(tried)
 
 
 def test_07f_proposals_beyond_the_bound_are_refused_and_the_others_kept(tmp_path: Path) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, world
-from tests.defects.stock import StockReplica
 from tests.defects.world import Fate, World, body_of, kind_of
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
@@ -179,7 +178,9 @@ def writes_at_a_deposed_leader(world: World) -> list[str]:
     world.settle(30)
     applied = world["B"].applied
     problems = [f"{w.value!r} has {len(w.answers)} answers" for w in writes if len(w.answers) != 1]
-    return problems + [f"{w.value!r} was refused" for w in writes if w.fate is Fate.REFUSED and w.value in applied]
+    return problems + [
+        f"{w.value!r} was refused" for w in writes if w.fate is Fate.REFUSED and w.value in applied
+    ]
 
 
 @both

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.defects.harness import Kind, both, judge, world
-from tests.defects.world import World, diverged, kind_of, lost
+from tests.defects.world import World, kind_of, lost
 
 PADDING = b"x" * 60
 SMALL_BATCHES = {"appendEntriesBatchSizeBytes": 200}
@@ -17,7 +17,7 @@ def values(prefix: str, count: int) -> list[bytes]:
 
 
 def answers_arrive_one_by_one(world: World) -> list[str]:
-    """Answers trickle in over more than one heartbeat period, then the leader dies with a short resend out."""
+    """Answers trickle in over more than one heartbeat period, then the leader dies amid a resend."""
     world.elect("A")
     world.settle(0.5)
     world.cut("AC")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pysyncobj import replicated
 
 from raftcoord.consensus.library import Node
 from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
-from tests.defects.stock import StockCore, StockReplica, replicated
+from tests.defects.stock import StockCore, StockReplica
 from tests.defects.world import Fate, World, body_of, diverged, kind_of, lost
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
@@ -339,7 +340,7 @@ class _Versioned(StockCore):
         self.applied.append(b"old")
 
     @replicated(ver=1)  # type: ignore[untyped-decorator,no-redef]
-    def mark(self) -> None:
+    def mark(self) -> None:  # noqa: F811
         self.applied.append(b"new")
 
 
@@ -350,22 +351,22 @@ def test_06j_the_stock_library_forgets_the_version_of_its_methods(tmp_path: Path
         with world(Kind.STOCK, tmp_path, "A", stock=options) as running:
             running.elect("A")
             replica = stock(running["A"])
-            call = lambda method, *arguments: (  # noqa: E731
-                getattr(replica.core, method)(*arguments),
-                running.run("A"),
-                running.run("A"),
-            )
-            with replica.running():
-                call("setCodeVersion", 1)
-                call("mark")
-                call("put", b"v")
+
+            def call(method: str, *arguments: Any) -> None:
+                with replica.running():
+                    getattr(replica.core, method)(*arguments)
+                running.run("A")
+                running.run("A")
+
+            call("setCodeVersion", 1)
+            call("mark")
+            call("put", b"v")
             assert replica.applied[0] == b"new"
             replica.snapshot()
             running.crash("A")
             running.restart("A")
             running.elect("A")
-            with replica.running():
-                call("mark")
+            call("mark")
             assert replica.core.getCodeVersion() == 1
             assert replica.applied[-1] == b"old"
 

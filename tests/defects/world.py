@@ -145,9 +145,7 @@ class World:
         make: builds one replica of the backend under test.
     """
 
-    def __init__(
-        self, names: str, *, folder: Path, make: Callable[[World, str], Replica]
-    ) -> None:
+    def __init__(self, names: str, *, folder: Path, make: Callable[[World, str], Replica]) -> None:
         self.names = list(names)
         self.folder = folder
         self.clock = SimClock()
@@ -226,7 +224,8 @@ class World:
 
     def join(self, *pairs: str) -> None:
         """Connect pairs such as "AB"; all of them by default."""
-        for a, b in pairs or [(a, b) for a in self.names for b in self.names if a < b]:
+        for pair in pairs or [a + b for a in self.names for b in self.names if a < b]:
+            a, b = pair[0], pair[1]
             if a in self.alive and b in self.alive and (a, b) in self.down:
                 self.down -= {(a, b), (b, a)}
                 self.replicas[a].link_up(b)
@@ -235,7 +234,8 @@ class World:
 
     def cut(self, *pairs: str, noticed: bool = True) -> None:
         """Break the connections of pairs such as "AB"; what is on its way is lost."""
-        for a, b in pairs:
+        for pair in pairs:
+            a, b = pair[0], pair[1]
             if (a, b) in self.down:
                 continue
             self.down |= {(a, b), (b, a)}
