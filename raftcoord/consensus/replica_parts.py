@@ -6,6 +6,7 @@ folder (lock, identity) -> snapshot -> journal aligned to it -> state machine ->
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -68,10 +69,9 @@ class _StoreAsSource:
         return SnapshotSender(self._store.open_reader(), self._chunk_bytes)
 
 
-def _recover(
-    config: EngineConfig, runtime: Runtime, state_machine: StateMachine, folder: DataFolder
+def _open_storage(
+    config: EngineConfig, runtime: Runtime, folder: DataFolder
 ) -> tuple[SnapshotStore, Journal]:
-    """Open snapshot and journal, and bring the state machine to the snapshot."""
     store = SnapshotStore.open(disk=runtime.disk, directory=folder.snapshot_directory)
     latest = store.latest
     journal = Journal.open(
@@ -82,12 +82,15 @@ def _recover(
         salt=runtime.rng.token(16),
         must_exist=folder.members is not None,
     )
-    if latest is not None:
+    return store, journal
+
+
+def _restore(state_machine: StateMachine, store: SnapshotStore) -> None:
+    if store.latest is not None:
         try:
             state_machine.restore(store.read())
         except ValueError as error:
-            raise FatalError(f"the snapshot {latest.path} cannot be restored: {error}") from error
-    return store, journal
+            raise FatalError(f"the snapshot {store.latest.path} cannot be restored: {error}") from error
 
 
 def _make_core(
@@ -148,13 +151,15 @@ def open_parts(
     if config.name not in names:
         raise FatalError(f"replica {config.name!r} is not among the members {sorted(names)}")
     peers = [peer for peer in names if peer != config.name]
-    folder = DataFolder.open(disk=runtime.disk, rng=runtime.rng, path=config.data_dir, name=config.name)
-    try:
-        store, journal = _recover(config, runtime, state_machine, folder)
+    with ExitStack() as undo:
+        folder = DataFolder.open(disk=runtime.disk, rng=runtime.rng, path=config.data_dir, name=config.name)
+        undo.callback(folder.close)
+        store, journal = _open_storage(config, runtime, folder)
+        undo.callback(journal.close)
+        _restore(state_machine, store)
+        # Only now: the folder of a single replica forms at once, and a formed folder must have a journal.
         members = Members(folder, config.name, names)
-    except BaseException:
-        folder.close()
-        raise
+        undo.pop_all()
     guard = Guard()
     elections = Elections(
         name=config.name,
