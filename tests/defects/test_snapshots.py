@@ -335,11 +335,11 @@ def cast_to_bytes(thing: Any) -> bytes:
 
 
 class _Versioned(StockCore):
-    @replicated  # type: ignore[untyped-decorator]
+    @replicated
     def mark(self) -> None:
         self.applied.append(b"old")
 
-    @replicated(ver=1)  # type: ignore[untyped-decorator,no-redef]
+    @replicated(ver=1)  # type: ignore[no-redef]
     def mark(self) -> None:  # noqa: F811
         self.applied.append(b"new")
 
