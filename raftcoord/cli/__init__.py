@@ -15,7 +15,7 @@ def main() -> None:
     try:
         from raftcoord.cli.app import run
     except ModuleNotFoundError as error:
-        if error.name not in _EXTRA_MODULES:
+        if (error.name or "").partition(".")[0] not in _EXTRA_MODULES:
             raise
         print('raftcoord: the command line needs more: pip install "raftcoord[cli]"', file=sys.stderr)
         sys.exit(2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from raftcoord import Queue
-from raftcoord.cli.exits import CommandError, Exit
+from raftcoord.cli.exits import Exit
 from raftcoord.cli.options import address_option, connected_client, effective_timeout, wait_options
 from raftcoord.cli.values import parse_value, print_value
 
@@ -34,12 +34,8 @@ def put(
     """Put items, all or none; exit code 1 when the queue is (still) full."""
     items = [parse_value(value, raw=raw) for value in values]
     with connected_client(address) as client:
-        try:
-            Queue(name, maxsize=maxsize, client=client).put_many(
-                items, timeout=effective_timeout(timeout, wait)
-            )
-        except TimeoutError:
-            raise CommandError(f"queue {name!r} is full") from None
+        target = Queue(name, maxsize=maxsize, client=client)
+        target.put_many(items, timeout=effective_timeout(timeout, wait))
     return Exit.OK
 
 
@@ -57,12 +53,8 @@ def get(
     if drain and count is not None:
         raise click.UsageError("--count and --all exclude each other")
     with connected_client(address) as client:
-        try:
-            taken = Queue(name, client=client).get(
-                timeout=effective_timeout(timeout, wait), batch=True if drain else count or 1
-            )
-        except TimeoutError:
-            raise CommandError(f"queue {name!r} has too few items") from None
+        batch = True if drain else count or 1
+        taken = Queue(name, client=client).get(timeout=effective_timeout(timeout, wait), batch=batch)
         # Printed while the session is open: an interrupted output leaves the rest to be seen here.
         for item in taken:
             print_value(item, raw=raw)

@@ -29,10 +29,7 @@ def variable() -> None:
 def get(name: str, timeout: float, wait: bool, raw: bool, address: str | None) -> int:
     """Print the value of a variable; exit code 1 when it is (still) unset."""
     with connected_client(address) as client:
-        try:
-            value = Variable(name, client=client).get(timeout=effective_timeout(timeout, wait))
-        except TimeoutError:
-            raise CommandError(f"variable {name!r} is not set") from None
+        value = Variable(name, client=client).get(timeout=effective_timeout(timeout, wait))
     print_value(value, raw=raw)
     return Exit.OK
 
@@ -56,7 +53,7 @@ def delete(name: str, address: str | None) -> int:
     """Delete a variable; exit code 1 when there was none."""
     with connected_client(address) as client:
         if not Variable(name, client=client).delete():
-            raise CommandError(f"variable {name!r} is not set")
+            raise CommandError(f"variable {name!r}: it is not set")
     return Exit.OK
 
 
@@ -77,13 +74,10 @@ def watch(name: str, count: int | None, timeout: float | None, raw: bool, addres
     Values that were replaced too quickly to be seen are skipped, the newest one never is.
     """
     with connected_client(address) as client:
-        try:
-            for seen, change in enumerate(Variable(name, client=client).watch(timeout=timeout), start=1):
-                _print_change(change, raw=raw)
-                if seen == count:
-                    break
-        except TimeoutError:
-            raise CommandError(f"variable {name!r} has not changed in time") from None
+        for seen, change in enumerate(Variable(name, client=client).watch(timeout=timeout), start=1):
+            _print_change(change, raw=raw)
+            if seen == count:
+                break
     return Exit.OK
 
 

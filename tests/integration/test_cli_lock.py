@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
 import signal
 import subprocess
 import sys
@@ -23,6 +24,19 @@ import signal, sys
 signal.signal(int(sys.argv[1]), lambda *_: sys.exit(33))
 print("up", flush=True)
 signal.pause()
+"""
+COUNTER = """
+import signal, sys, time
+count = 0
+def interrupted(*_):
+    global count
+    count += 1
+signal.signal(signal.SIGINT, interrupted)
+print("up", flush=True)
+signal.pause()
+time.sleep(0.5)
+print("count", count, flush=True)
+sys.exit(5)
 """
 CLI = (sys.executable, "-m", "raftcoord.cli")
 
@@ -135,6 +149,27 @@ def test_the_command_does_not_outlive_a_killed_guard(cluster: LocalCluster, clie
         run.kill()
         assert eventually(lambda: not is_alive(command_pid))
     assert Lock("orphan", client=client).acquire(timeout=10)
+
+
+def test_ctrl_c_at_a_terminal_reaches_the_command_once(cluster: LocalCluster) -> None:
+    pid, terminal = pty.fork()
+    if pid == 0:
+        arguments = ("lock", "--address", cluster.address, "terminal", "--", sys.executable, "-c", COUNTER)
+        os.execv(sys.executable, [*CLI, *arguments])
+    try:
+        shown = b""
+        while b"up" not in shown:
+            shown += os.read(terminal, 1024)
+        os.write(terminal, b"\x03")
+        while b"count" not in shown:
+            shown += os.read(terminal, 1024)
+        _, status = os.waitpid(pid, 0)
+    finally:
+        os.close(terminal)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    assert b"count 1" in shown
+    assert os.waitstatus_to_exitcode(status) == 5
 
 
 def test_up_runs_until_interrupted_and_keeps_its_data(tmp_path: Path) -> None:

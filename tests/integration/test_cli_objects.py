@@ -63,7 +63,7 @@ def test_variables_go_in_and_come_out(raftcoord: Run, cluster: LocalCluster, cli
     assert (shown.code, json.loads(shown.out)) == (0, {"n": 42})
     assert raftcoord("variable", "delete", "answer", address=cluster.address).code == 0
     again = raftcoord("variable", "delete", "answer", address=cluster.address)
-    assert (again.code, again.err) == (1, "raftcoord: variable 'answer' is not set\n")
+    assert (again.code, again.err) == (1, "raftcoord: variable 'answer': it is not set\n")
 
 
 def test_raw_text_is_left_alone(raftcoord: Run, cluster: LocalCluster, client: Client) -> None:
@@ -78,7 +78,7 @@ def test_raw_text_is_left_alone(raftcoord: Run, cluster: LocalCluster, client: C
 def test_an_unset_variable_is_exit_code_1(raftcoord: Run, cluster: LocalCluster) -> None:
     missing = raftcoord("variable", "get", "missing", "--timeout", "200ms", address=cluster.address)
     assert (missing.code, missing.out) == (1, "")
-    assert missing.err == "raftcoord: variable 'missing' is not set\n"
+    assert missing.err == "raftcoord: variable 'missing': the time was over\n"
 
 
 def test_watch_shows_changes_and_deletion(raftcoord: Run, cluster: LocalCluster, client: Client) -> None:
@@ -104,14 +104,14 @@ def test_queues_go_in_and_come_out(raftcoord: Run, cluster: LocalCluster, client
     assert raftcoord("queue", "get", "jobs", "--all", address=cluster.address).out == '"two"\n[3]\n'
     assert Queue("jobs", client=client).qsize() == 0
     empty = raftcoord("queue", "get", "jobs", "--timeout", "0.1", address=cluster.address)
-    assert (empty.code, empty.err) == (1, "raftcoord: queue 'jobs' has too few items\n")
+    assert (empty.code, empty.err) == (1, "raftcoord: queue 'jobs': the time was over\n")
 
 
 def test_a_full_queue_is_exit_code_1(raftcoord: Run, cluster: LocalCluster) -> None:
     put = ("queue", "put", "--maxsize", "1", "bounded")
     assert raftcoord(*put, "a", address=cluster.address).code == 0
     full = raftcoord(*put, "b", address=cluster.address)
-    assert (full.code, full.err) == (1, "raftcoord: queue 'bounded' is full\n")
+    assert (full.code, full.err) == (1, "raftcoord: queue 'bounded': it is full\n")
 
 
 @pytest.mark.parametrize(
@@ -202,3 +202,35 @@ def test_status_shows_every_replica_and_exit_codes_tell_the_state(
     assert nobody.code == 3
     assert json.loads(nobody.out)["reachable"] == 0
     cluster.heal()
+
+
+def test_a_reader_that_goes_away_ends_the_command_quietly(cluster: LocalCluster, client: Client) -> None:
+    Queue("many", client=client).put_many(["x" * 1000] * 1000)
+    command = [
+        sys.executable,
+        "-m",
+        "raftcoord.cli",
+        "--address",
+        cluster.address,
+        "queue",
+        "get",
+        "many",
+        "--all",
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as get:
+        assert get.stdout is not None
+        assert get.stderr is not None
+        assert get.stdout.readline()
+        get.stdout.close()
+        assert get.stderr.read() == ""
+        assert get.wait(20) == 1
+
+
+@pytest.mark.parametrize("missing", ["click", "rich"])
+def test_without_the_extra_the_command_says_what_to_install(missing: str) -> None:
+    script = f"import sys; sys.modules[{missing!r}] = None; from raftcoord.cli import main; main()"
+    failed = subprocess.run(
+        [sys.executable, "-c", script, "status"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert failed.returncode == 2
+    assert failed.stderr == 'raftcoord: the command line needs more: pip install "raftcoord[cli]"\n'
