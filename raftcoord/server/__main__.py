@@ -87,7 +87,7 @@ async def _run(config: ServerConfig) -> int:
         return _fail(str(error), ExitCode.LISTEN)
     gc.collect()
     gc.freeze()  # what was just recovered is not walked by later collections
-    _print_ready(config)
+    _print_ready(config, has_ops=server.has_ops)
     fatal = asyncio.ensure_future(server.wait_fatal())
     stop = asyncio.ensure_future(stopping.wait())
     await asyncio.wait((fatal, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -109,9 +109,9 @@ def _on_signal(stopping: asyncio.Event, number: int) -> None:
     stopping.set()
 
 
-def _print_ready(config: ServerConfig) -> None:
+def _print_ready(config: ServerConfig, *, has_ops: bool) -> None:
     peer = config.peer_listen or config.members[config.name]
-    ops = config.ops_listen or "off"
+    ops = config.ops_listen if has_ops else "off"
     with contextlib.suppress(OSError):  # nobody has to listen
         print(f"ready name={config.name} client={config.client_address} peer={peer} ops={ops}", flush=True)
 

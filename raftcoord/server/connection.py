@@ -119,7 +119,8 @@ class Connection(asyncio.Protocol):
         self._gateway.connection_opened(self)
 
     def data_received(self, data: bytes) -> None:
-        if self.closed:
+        was_closed = self.closed
+        if was_closed:
             return
         gateway = self._gateway
         gateway.metrics.bytes_received += len(data)
@@ -129,15 +130,15 @@ class Connection(asyncio.Protocol):
         try:
             messages = self._decoder.feed(data)
             for message in messages:
-                self.handler(gateway, self, message)
-                if self.closed:
+                if self.closed:  # by what the message before did
                     return
+                self.handler(gateway, self, message)
         except FrameError as error:
             self.reject("frame", str(error))
         except ProtocolViolation as error:
             self.reject(error.reason, str(error))
         else:
-            if self._decoder.buffered_bytes != self._buffered_bytes:
+            if self._decoder.buffered_bytes != self._buffered_bytes and not self.closed:
                 self._account_buffer()
 
     def connection_lost(self, exc: Exception | None) -> None:

@@ -134,6 +134,11 @@ class ReplicaServer:
         """What stopped this replica, if anything did."""
         return self._fatal
 
+    @property
+    def has_ops(self) -> bool:
+        """Whether HTTP for operators is served."""
+        return self._ops is not None
+
     # --- what the engine calls
 
     def on_leader_ready(self, term: int) -> None:
@@ -190,6 +195,8 @@ class ReplicaServer:
 
 def _listen_error(setting: str, address: str, error: OSError) -> ListenError:
     # The event loop puts a sentence of its own, with the address once more, in place of the plain reason.
-    known = error.errno is not None and error.errno > 0
-    reason = os.strerror(error.errno).lower() if known else error.strerror or str(error)
+    if error.errno is not None and error.errno > 0:
+        reason = os.strerror(error.errno).lower()
+    else:
+        reason = error.strerror or str(error)
     return ListenError(f"{setting}: cannot listen on {address}: {reason}")

@@ -11,8 +11,9 @@ import contextlib
 import selectors
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import Executor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import msgspec
 
@@ -23,6 +24,7 @@ from raftcoord.server.config import ServerConfig, checked
 from raftcoord.server.replica import ReplicaServer
 
 _T = TypeVar("_T")
+_Ts = TypeVarTuple("_Ts")
 _THREAD_POLL_S = 0.05
 _SETTLE_S = 0.002  # real time in which sockets and threads may still deliver something
 
@@ -30,7 +32,7 @@ NAME = pack_name("a name")
 VALUE = pack_value("a value")
 
 
-class _JumpingSelector(selectors.DefaultSelector):  # type: ignore[misc, valid-type]
+class _JumpingSelector(selectors.DefaultSelector):
     """Never waits for long: an idle wait moves `jumped_s` on by what it was asked to wait for.
 
     While a thread works for the loop, waiting is real: disk work must not look as if it took seconds.
@@ -62,7 +64,9 @@ class JumpingLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return super().time() + self._jumping.jumped_s
 
-    def run_in_executor(self, executor: Any, func: Any, *args: Any) -> asyncio.Future[Any]:
+    def run_in_executor(
+        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+    ) -> asyncio.Future[_T]:
         future = super().run_in_executor(executor, func, *args)
         self._jumping.threads_at_work += 1
         future.add_done_callback(self._thread_done)
