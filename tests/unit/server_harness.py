@@ -65,7 +65,7 @@ class JumpingLoop(asyncio.SelectorEventLoop):
         return super().time() + self._jumping.jumped_s
 
     def run_in_executor(
-        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: Unpack[_Ts]
+        self, executor: Executor | None, func: Callable[[Unpack[_Ts]], _T], *args: *_Ts
     ) -> asyncio.Future[_T]:
         future = super().run_in_executor(executor, func, *args)
         self._jumping.threads_at_work += 1
