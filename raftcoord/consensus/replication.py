@@ -32,6 +32,7 @@ class Progress:
     answered: int = 0  # newest append that the follower answered
     restarted_at: int = 0  # newest number sent when the follower last asked to start again
     sender: SnapshotSender | None = None
+    chunk_number: int = 0  # of the newest chunk sent
 
 
 class Replication:
@@ -134,7 +135,8 @@ class Replication:
             logger.info("snapshot_sending peer=%s index=%d", peer, progress.sender.index)
         bodies = progress.sender.next_chunks()
         for body in bodies:
-            self._guard.queue(peer, {"type": m.SNAPSHOT_CHUNK, "term": self.core.term, **body})
+            chunk = {"type": m.SNAPSHOT_CHUNK, "term": self.core.term, **body}
+            progress.chunk_number = self._guard.queue(peer, chunk)
         return bool(bodies)
 
     # Answers; the guard lets only those of the current term through.
@@ -154,6 +156,10 @@ class Replication:
                 return
             progress.restarted_at = self._guard.number
             progress.unanswered.clear()
+            if progress.sender is not None and number > progress.chunk_number:
+                # Answers keep their order, so a chunk without one was dropped: the follower was installing
+                # that snapshot, or the one of an earlier leader. Without this it would wait for ever.
+                progress.sender.rewind()
         core.handle(peer, body)
         if not body["reset"]:
             # The core moves back to the answered index; what is already on its way is not sent twice.

@@ -78,5 +78,9 @@ class SnapshotSender:
             self._sent_bytes = offset
         self._answered_bytes = min(offset, self._sent_bytes)
 
+    def rewind(self) -> None:
+        """Send again what was not answered."""
+        self._sent_bytes = self._answered_bytes
+
     def close(self) -> None:
         self._reader.close()

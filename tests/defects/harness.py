@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.defects.ours import OurReplica
-from tests.defects.stock import StockReplica
-from tests.defects.world import Replica, World
+from ours import OurReplica
+from stock import StockReplica
+from world import Replica, World
 
 
 class Kind(Enum):

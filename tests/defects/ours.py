@@ -13,6 +13,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+from faulty_disk import FaultyDisk
+from world import Fate, Message, World, Write
+
 from raftcoord.consensus import messages as m
 from raftcoord.consensus.core import RaftCore
 from raftcoord.consensus.engine import RaftEngine
@@ -22,8 +25,6 @@ from raftcoord.consensus.transport import PeerTransport
 from raftcoord.protocol.frames import FrameDecoder, encode_frame
 from raftcoord.runtime import Runtime
 from raftcoord.runtime.network import ProtocolFactory
-from tests.defects.world import Fate, Message, World, Write
-from tests.unit.faulty_disk import FaultyDisk
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem

@@ -14,6 +14,7 @@ from typing import Any
 
 from pysyncobj import FAIL_REASON, replicated
 from pysyncobj.journal import MemoryJournal
+from world import Fate, Message, World, Write
 
 from raftcoord.consensus.library import (
     Node,
@@ -24,7 +25,6 @@ from raftcoord.consensus.library import (
     journal_for_construction,
     running,
 )
-from tests.defects.world import Fate, Message, World, Write
 
 _LEADER = 2
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from harness import Kind, both, judge, our, stock, world
 from pysyncobj import replicated
+from stock import StockCore
+from world import Fate, World, diverged
 
 from raftcoord.consensus.interface import NotCommitted, Outcome
 from raftcoord.consensus.proposals import WAITING_MAX
-from tests.defects.harness import Kind, both, judge, our, stock, world
-from tests.defects.stock import StockCore
-from tests.defects.world import Fate, World, diverged
 
 
 class Boom(Exception):

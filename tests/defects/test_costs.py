@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import Kind, both, judge, our, world
 from pysyncobj.batteries import _ReplLockManagerImpl
+from stock import PerfectJournal
 
 import raftcoord
 from raftcoord.consensus.journal import Journal
-from tests.defects.harness import Kind, both, judge, our, world
-from tests.defects.stock import PerfectJournal
 
 COUNT = 10_000
 

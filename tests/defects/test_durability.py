@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faulty_disk import FaultyDisk, PowerFailure
+from harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
+from ours import OurReplica, WorstCase
 from pysyncobj.journal import FileJournal
+from stock import PerfectJournal
+from world import World, body_of, kind_of, lost
 
 from raftcoord.consensus.journal import Journal, JournalDamaged, JournalFailed
 from raftcoord.runtime import RealDisk
-from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
-from tests.defects.ours import OurReplica, WorstCase
-from tests.defects.stock import PerfectJournal
-from tests.defects.world import World, body_of, kind_of, lost
-from tests.unit.faulty_disk import FaultyDisk, PowerFailure
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
 
@@ -141,7 +141,7 @@ def durable_index(world: World, name: str) -> int:
 @both
 def test_08_an_answer_leaves_only_after_the_entry_is_durable(kind: Kind, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tests.defects.stock.PerfectJournal", WatchedJournal)
+        patch.setattr("stock.PerfectJournal", WatchedJournal)
         with world(kind, tmp_path) as running:
             problems: list[str] = []
 

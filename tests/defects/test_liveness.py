@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, world
-from tests.defects.world import Fate, World, body_of, kind_of
+from harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, world
+from world import Fate, World, body_of, kind_of
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tests.defects.harness import Kind, both, judge, world
-from tests.defects.world import World, kind_of, lost
+from harness import Kind, both, judge, world
+from world import World, kind_of, lost
 
 PADDING = b"x" * 60
 SMALL_BATCHES = {"appendEntriesBatchSizeBytes": 200}

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
 from pysyncobj import replicated
+from stock import StockCore, StockReplica
+from world import Fate, World, body_of, diverged, kind_of, lost
 
 from raftcoord.consensus.library import Node
-from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
-from tests.defects.stock import StockCore, StockReplica
-from tests.defects.world import Fate, World, body_of, diverged, kind_of, lost
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pysyncobj.pickle as stock_pickle
 import pytest
+from harness import STOCK_LEAVES_FILES_OPEN
+from ours import Values
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.encryptor import SALT
 
@@ -20,8 +22,6 @@ from raftcoord.consensus.engine import RaftEngine
 from raftcoord.consensus.interface import EngineConfig
 from raftcoord.consensus.library import running
 from raftcoord.runtime import MonotonicClock, Runtime
-from tests.defects.harness import STOCK_LEAVES_FILES_OPEN
-from tests.defects.ours import Values
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
 

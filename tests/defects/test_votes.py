@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from tests.defects.harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
-from tests.defects.world import World, kind_of
+from harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
+from world import World, kind_of
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
 
