@@ -92,8 +92,11 @@ class Elections:
         self._leader_heard_at = _NEVER
         self._hurry([other for other in self._names if other != leader])
 
-    def formed(self) -> None:
-        """All members have met, for the first time: there is no leader that could still be heard."""
+    def begin(self) -> None:
+        """Take part from now on: after a restart, or when all members have met for the first time.
+
+        No leader has been heard, so none is waited for; one that is alive refuses the pre-vote.
+        """
         self.is_formed = True
         self._hurry(self._names)
 

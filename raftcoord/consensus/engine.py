@@ -302,7 +302,7 @@ class RaftEngine:
     def _after_tick(self) -> None:
         core = self._core
         if self._parts.members.is_formed and not self._parts.elections.is_formed:
-            self._parts.elections.formed()
+            self._parts.elections.begin()
         leading = core.role is Role.LEADER
         if leading and self._ready_term != core.term:
             first = core.first_index_of_term

@@ -169,7 +169,6 @@ def open_parts(
         timeout_s=config.election_timeout_ms / 1000,
         queue=guard.queue,
     )
-    elections.is_formed = members.is_formed
     replication = Replication(
         peers=peers, guard=guard, snapshots=_StoreAsSource(store, config.snapshot_chunk_bytes)
     )
@@ -183,6 +182,8 @@ def open_parts(
     core = _make_core(config, runtime, journal, guard, elections, owner)
     elections.core = replication.core = installer.core = core
     guard.attach(core, elections, replication, installer)
+    if members.is_formed:
+        elections.begin()
     if store.latest is not None:
         core.set_position(applied=store.latest.index, commit=store.latest.index)
     transport = _make_transport(config, runtime, folder, members, owner)

@@ -14,6 +14,7 @@ from typing import Any
 import pysyncobj.pickle as stock_pickle
 import pytest
 from harness import STOCK_LEAVES_FILES_OPEN
+from loopback import free_addresses
 from ours import Values
 from pysyncobj import SyncObj, SyncObjConf
 from pysyncobj.encryptor import SALT
@@ -43,14 +44,6 @@ class Payload:
 def stock_frame(message: Any) -> bytes:
     data = zlib.compress(stock_pickle.dumps(message))
     return struct.pack("i", len(data)) + data
-
-
-def free_addresses(count: int) -> list[str]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    for each in sockets:
-        each.close()
-    return sorted(addresses)
 
 
 def dial(address: str) -> socket.socket:
