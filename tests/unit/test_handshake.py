@@ -72,12 +72,12 @@ def cluster() -> dict[str, Side]:
 def test_a_cluster_forms_when_all_have_met() -> None:
     a, b, c = (Side(name) for name in NAMES)
     greet(a, b)
-    assert not a.members.is_formed
+    assert [side.members.is_formed for side in (a, b, c)] == [False, False, False]
     assert a.members.missing == ["c"]
     greet(b, c)
-    assert b.members.is_formed
+    assert [side.members.is_formed for side in (a, b, c)] == [False, True, False]
     greet(a, b)  # b tells whom it has met
-    assert a.members.is_formed
+    assert [side.members.is_formed for side in (a, b, c)] == [True, True, False]
     assert a.folder.members == b.folder.members
 
 
