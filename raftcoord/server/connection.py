@@ -35,6 +35,7 @@ READ_ANSWERS_BYTES_MAX: Final = 16 * 1024 * 1024  # over this, reads are answere
 WRITE_BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024  # over this, the client is cut off
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+_SHOWABLE: Final = frozenset({type(None), bool, int, float, str, bytes})
 
 
 class ConnectionState(Enum):
@@ -56,6 +57,12 @@ class ProtocolViolation(Exception):
 
 
 Handler = Callable[["Gateway", "Connection", Any], None]
+
+
+def shown(value: Any) -> str:
+    """Return a part of a message as a short text, for answers and logs."""
+    # No repr of a container: it may be nested so deep that repr itself fails.
+    return f"{value!r:.40}" if type(value) in _SHOWABLE else type(value).__name__
 
 
 class Connection(asyncio.Protocol):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from raftcoord.consensus.interface import ConsensusError, NotLeaderError
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import SEQUENCE_MAX
-from raftcoord.server.connection import Connection, ConnectionState, ProtocolViolation
+from raftcoord.server.connection import Connection, ConnectionState, ProtocolViolation, shown
 
 if TYPE_CHECKING:
     from raftcoord.server.gateway import Gateway
@@ -61,7 +61,7 @@ def handle_control(gateway: Gateway, connection: Connection, message: list[Any])
         raise ProtocolViolation("request", "the id of a request is out of range")
     row = _TABLE.get(name) if type(name) is str else None
     if row is None:
-        connection.answer(identifier, Code.UNKNOWN_OPERATION, f"unknown request {name!r:.40}")
+        connection.answer(identifier, Code.UNKNOWN_OPERATION, f"unknown request {shown(name)}")
         return
     function, argument_count = row
     arguments = message[2:]

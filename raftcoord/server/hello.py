@@ -21,7 +21,7 @@ from raftcoord.protocol.operations import (
     SEQUENCE_MAX,
     Operation,
 )
-from raftcoord.server.connection import Connection, ConnectionState, ProtocolViolation
+from raftcoord.server.connection import Connection, ConnectionState, ProtocolViolation, shown
 from raftcoord.server.requests import handle_observer_message, handle_session_message
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def handle_hello(gateway: Gateway, connection: Connection, message: Any) -> None
     elif connection.is_surplus:
         refuse(connection, Code.LIMIT, f"this replica serves {gateway.limits.connections_max} connections")
     elif type(message[1]) is not int or message[1] != PROTOCOL_VERSION:
-        gateway.count_rejection(connection, "version", f"version {message[1]!r:.40}")
+        gateway.count_rejection(connection, "version", f"version {shown(message[1])}")
         refuse(connection, Code.UNSUPPORTED_VERSION, f"this replica speaks version {PROTOCOL_VERSION}")
     elif gateway.is_stopping:
         refuse(connection, Code.SHUTTING_DOWN, "this replica is shutting down")

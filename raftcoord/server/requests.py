@@ -20,7 +20,7 @@ from raftcoord.protocol.operations import (
     validate_acked,
 )
 from raftcoord.protocol.values import VALUE_BYTES_MAX
-from raftcoord.server.connection import Connection, ConnectionState, ProtocolViolation
+from raftcoord.server.connection import Connection, ConnectionState, ProtocolViolation, shown
 from raftcoord.server.control import handle_control
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def handle_session_message(gateway: Gateway, connection: Connection, message: An
     acked, operation = message[1], message[2]
     is_read = _IS_READ.get(operation) if type(operation) is int else None
     if is_read is None:
-        connection.answer(sequence, Code.UNKNOWN_OPERATION, f"unknown operation {operation!r:.40}")
+        connection.answer(sequence, Code.UNKNOWN_OPERATION, f"unknown operation {shown(operation)}")
         return
     arguments = message[3:]
     error = validate(operation, arguments)

@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from server_harness import NAME, VALUE, JumpingLoop, RawClient, close_clients, let_pass, make_config, until
 
-from raftcoord.protocol.frames import encode_frame
+from raftcoord.protocol.errors import Code
+from raftcoord.protocol.frames import HEADER_BYTES, MAGIC, encode_frame
 from raftcoord.protocol.operations import OPERATIONS, Operation
 from raftcoord.runtime import Runtime
 from raftcoord.server.replica import ReplicaServer
@@ -95,6 +96,30 @@ def test_any_bytes_are_survived(stage: Any, opening: str, pieces: list[bytes], c
     runner.run(example())
     assert not loop.failures, loop.failures
     assert server.fatal_error is None
+
+
+@pytest.mark.parametrize(
+    ("opening", "head"),
+    [
+        ("none", b"\x92" + encode_frame(MAGIC)[HEADER_BYTES:]),  # the version of a hello
+        ("session", b"\x93\x01\x00"),  # the operation of a request
+        ("observer", b"\x92\xff"),  # the name of a connection-level request
+    ],
+)
+def test_nesting_as_deep_as_a_frame_can_be_is_survived(stage: Any, opening: str, head: bytes) -> None:
+    runner, loop, server, _, counter = stage
+
+    async def example(depth: int) -> None:
+        counter[0] += 1
+        client = await opened(server, opening, counter[0].to_bytes(16, "big"))
+        payload = head + b"\x91" * depth + b"\xc0"
+        client.send_bytes(len(payload).to_bytes(HEADER_BYTES, "big") + payload)
+        assert (await client.receive())[-2] in (Code.UNKNOWN_OPERATION, Code.UNSUPPORTED_VERSION)
+        await client.close()
+
+    for depth in (10, 900, 1000, 1022):
+        runner.run(example(depth))
+    assert not loop.failures, loop.failures
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
