@@ -10,7 +10,7 @@ deadline (when the connection to the leader broke), the time of the next heartbe
 
 Invariants:
   1. Nothing outside this file names a private of the core.
-  2. Every call into the core runs with the replica's own clock (`library.running`).
+  2. Every call into the core runs with the replica's own clock (`library.use_clock`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from typing import Any, Final, Protocol
 
 from raftcoord.consensus.interface import Role
 from raftcoord.consensus.library import (
-    Node,
     NullPoller,
+    PeerNode,
     SyncObj,
     SyncObjConf,
     Transport,
     journal_for_construction,
     running,
+    use_clock,
 )
 from raftcoord.runtime import Clock, Rng
 
@@ -101,9 +102,9 @@ class RaftCore(SyncObj):  # type: ignore[misc]
             onStateChanged=self._on_state_changed,
             pollerType="select",
         )
-        self._nodes = {peer: Node(peer) for peer in peers}
+        self._nodes = {peer: PeerNode(peer) for peer in peers}
         with running(clock), journal_for_construction(journal):
-            super().__init__(Node(name), list(self._nodes.values()), conf, transport=transport)
+            super().__init__(PeerNode(name), list(self._nodes.values()), conf, transport=transport)
         self._poller = NullPoller()
         self._SyncObj__needLoadDumpFile = False
 
@@ -221,13 +222,13 @@ class RaftCore(SyncObj):  # type: ignore[misc]
 
     def tick(self) -> None:
         """Check deadlines, advance the commit index, apply, send heartbeats."""
-        with running(self._clock):
-            self.doTick(0.0)
+        use_clock(self._clock)
+        self.doTick(0.0)
 
     def handle(self, peer: str, message: dict[str, Any]) -> None:
         """Give one message from a peer to the core, past all our guards."""
-        with running(self._clock):
-            self._SyncObj__transport._onMessageReceived(self._nodes[peer], message)
+        use_clock(self._clock)
+        self._SyncObj__transport._onMessageReceived(self._nodes[peer], message)
 
     def peer_connected(self, peer: str) -> None:
         self._SyncObj__transport._onNodeConnected(self._nodes[peer])
@@ -243,8 +244,8 @@ class RaftCore(SyncObj):  # type: ignore[misc]
 
     def hand_over_to(self, peer: str) -> None:
         """As leader, tell a follower that has the whole log to start an election at once."""
-        with running(self._clock):
-            self.transferLeadership(self._nodes[peer])
+        use_clock(self._clock)
+        self.transferLeadership(self._nodes[peer])
 
     # What the core asks of us instead of doing it its own way.
 

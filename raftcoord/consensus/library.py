@@ -4,12 +4,12 @@ PySyncObj's core is driven through private names (all of them are in `core.py`).
 very source it was tested with, so a digest is compared at import.
 
 The core reads time through a module-level function. Several replicas may live in one process, so that
-function is replaced by one which asks the clock of whichever replica is running on this thread; `running`
+function is replaced by one which asks the clock of whichever replica is running on this thread; `use_clock`
 says which that is.
 
 Invariants:
   1. No source of the core but the tested one is ever run.
-  2. Every call into the core happens inside `running(clock)`.
+  2. Every call into the core is preceded by `use_clock`, or happens inside `running`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,17 @@ from pysyncobj.transport import Transport
 from raftcoord.consensus.interface import ConsensusError
 from raftcoord.runtime import Clock
 
-__all__ = ["Node", "NullPoller", "SyncObj", "SyncObjConf", "Transport", "journal_for_construction", "running"]
+__all__ = [
+    "Node",
+    "NullPoller",
+    "PeerNode",
+    "SyncObj",
+    "SyncObjConf",
+    "Transport",
+    "journal_for_construction",
+    "running",
+    "use_clock",
+]
 
 TESTED_VERSION: Final = "0.3.17"
 TESTED_DIGEST: Final = "e8bdf06797085d734df86e24ab4802fe87893dff77268565ec036f7ad4a1cfe4"
@@ -68,6 +78,25 @@ def _now() -> float:
 
 
 syncobj.monotonicTime = _now
+
+
+def use_clock(clock: Clock) -> None:
+    """Let the core on this thread see `clock` from now on."""
+    _local.clock = clock
+
+
+class PeerNode(Node):  # type: ignore[misc]
+    """A member by name; the core looks nodes up in sets and dicts all the time."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self._hash = hash(name)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, Node) and self._id == other.id)
 
 
 @contextmanager
