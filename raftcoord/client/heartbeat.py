@@ -85,7 +85,7 @@ class Heartbeat:
         if sent_at is None:
             return
         if code == Code.OK:
-            self._session.renew(sent_at)
+            self._session.renew(sent_at, self._clock.now())
         elif code == Code.SESSION_LOST:
             self._owner.on_session_lost(self._session, "the replicas ended it")
         elif code in (Code.NOT_LEADER, Code.SHUTTING_DOWN):

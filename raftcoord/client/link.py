@@ -234,7 +234,7 @@ class Link:
         if granted_id <= 0 or ttl_s <= 0 or session.id not in (0, granted_id):
             return _Refusal(None, "answered the hello for another session")
         session.id, session.ttl_s = granted_id, ttl_s
-        session.renew(sent_at)
+        session.renew(sent_at, self._runtime.clock.now())
         self._take_over(connection, session)
         return None
 

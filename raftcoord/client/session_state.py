@@ -169,9 +169,14 @@ class Session:
     def __repr__(self) -> str:
         return f"<Session id={self.id} ttl_s={self.ttl_s} lost={self.lost} {self.state!r}>"
 
-    def renew(self, sent_at: float) -> None:
-        """A request that was sent at this moment was answered: the session lived then."""
-        self.expires_at = max(self.expires_at, sent_at + self.ttl_s)
+    def renew(self, sent_at: float, now: float) -> None:
+        """A request that was sent at `sent_at` is answered `now`: the session lived then.
+
+        One that ran out meanwhile stays so: who released a lock in between was told that it is lost, and in
+        a session that lived on, nobody would ever release it.
+        """
+        if not self.expires_at or now < self.expires_at:
+            self.expires_at = max(self.expires_at, sent_at + self.ttl_s)
 
     def is_alive(self, now: float) -> bool:
         """Whether the session is open and certainly not expired."""

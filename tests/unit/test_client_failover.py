@@ -23,6 +23,7 @@ from raftcoord.protocol.errors import (
 )
 from raftcoord.protocol.frames import encode_frame
 from raftcoord.protocol.operations import Operation
+from raftcoord.runtime import Runtime
 
 _O = Operation
 Scenario = Callable[..., Awaitable[None]]
@@ -316,6 +317,33 @@ def test_the_session_is_over_when_its_time_to_live_ran_out_here() -> None:
         assert client.session_id is None
 
     play(scenario, Peer(hello=lambda number, options: welcome(ttl_ms=500)), session_ttl="500ms")
+
+
+class _ClockAhead:
+    """The loop's clock, moved on without any timer noticing: as after a stop of the whole process."""
+
+    ahead_s = 0.0
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time() + self.ahead_s
+
+
+def test_a_session_that_ran_out_is_not_revived_by_a_late_answer() -> None:
+    clock = _ClockAhead()
+
+    async def scenario(client: aio.Client, peer: Peer) -> None:
+        lock = aio.Lock("l", client)
+        await lock.acquire()
+        clock.ahead_s = 0.6
+        with pytest.raises(LockLost):  # it is not released in the store, which happens with its session
+            await lock.release()
+        # The next keep-alive is answered before a timer tells that the session is over.
+        await peer.until(lambda peer: len(peer.hellos) == 2)
+        assert peer.hellos[1]["session"] == 0
+        assert peer.of(_O.LOCK_RELEASE) == []
+
+    peer = Peer(hello=lambda number, options: welcome(ttl_ms=500))
+    play(scenario, peer, session_ttl="500ms", runtime=Runtime(clock=clock))
 
 
 def test_keep_alives_keep_the_session() -> None:
