@@ -143,14 +143,9 @@ class _Guarded:
         return code if code >= 0 else _SIGNAL_EXIT_BASE - code
 
     def _start(self, lifeline: Lifeline) -> subprocess.Popen[bytes]:
-        try:
-            process = subprocess.Popen(
-                self._command, env=self._environment, process_group=0 if self._own_group else None
-            )
-        except OSError as error:
-            code = Exit.NOT_FOUND if isinstance(error, FileNotFoundError) else Exit.CANNOT_RUN
-            raise CommandError(f"cannot run {self._command[0]!r}: {error.strerror}", code) from None
-        lifeline.watch(process.pid)
+        process = lifeline.start(
+            self._command, env=self._environment, process_group=0 if self._own_group else None
+        )
         self._process = process
         for number in self._early_signals:
             self._forward(number)

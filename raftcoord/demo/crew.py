@@ -37,7 +37,7 @@ class _Worker:
     def __init__(self, number: int, address: str, lifeline: Lifeline) -> None:
         self.number = number
         self._complaints = tempfile.TemporaryFile("w+")  # noqa: SIM115 - it lives as long as the worker
-        self._process = subprocess.Popen(
+        self._process: subprocess.Popen[str] = lifeline.start(
             [sys.executable, "-m", "raftcoord.demo.worker", str(number), address],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -45,7 +45,6 @@ class _Worker:
             text=True,
         )
         self._lifeline = lifeline
-        lifeline.watch(self._process.pid)
         self._lines: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()

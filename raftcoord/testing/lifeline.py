@@ -7,7 +7,8 @@ what to remove, for replicas that cannot read (stopped, or not yet started up).
 Invariants:
   1. No other process holds a write end: they are close-on-exec, and a forked child closes them at once.
      Without that, a worker forked by the owner would keep the cluster alive after the owner's death.
-  2. The reaper runs before the folder exists, so that there is no moment at which nobody would remove it.
+  2. The reaper knows every process before it becomes what it is to run (`watched.py`).
+  3. The reaper runs before the folder exists, so that there is no moment at which nobody would remove it.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 _LOG = logging.getLogger(__name__)
 _REAPER = Path(__file__).with_name("reaper.py")
+_WATCHED = Path(__file__).with_name("watched.py")
 _REAPER_END_WAIT_S = 15.0
 
 _fork_lock = threading.Lock()
@@ -63,9 +67,18 @@ class Lifeline:
         state = "closed" if self._write_end < 0 else "open"
         return f"<Lifeline {state} reaper={self._reaper.pid}>"
 
-    def watch(self, pid: int) -> None:
-        """Make the reaper responsible for a process."""
-        self._tell(f"+{pid}\n")
+    def start(
+        self, command: Sequence[str], *, pass_fds: Sequence[int] = (), **options: Any
+    ) -> subprocess.Popen[Any]:
+        """Start a command that never outlives the owner, whenever that is killed.
+
+        A command that cannot be run ends with 126 or 127, as in a shell, and says so on standard error.
+
+        Args:
+            options: as for `subprocess.Popen`.
+        """
+        starter = [sys.executable, "-I", "-S", str(_WATCHED), str(self._commands)]
+        return subprocess.Popen([*starter, *command], pass_fds=(*pass_fds, self._commands), **options)
 
     def forget(self, pid: int) -> None:
         """Tell the reaper that a process has ended and was waited for."""

@@ -1,14 +1,15 @@
 """The process that cleans up after a LocalCluster whose owner was killed.
 
-Run as `python reaper.py FOLDER`; standard input is a pipe whose other end only the owner holds. The owner
-writes `+PID` after it started a replica and `-PID` after it saw one end. At end of file the owner is gone:
-what is left is killed (SIGKILL also ends a stopped process), and FOLDER is removed unless it is "".
+Run as `python reaper.py FOLDER`; standard input is a pipe whose other end only the owner holds for longer
+than a moment. Each process that the owner starts writes `+PID` before anything else, and the owner writes
+`-PID` after it saw it end. At end of file the owner is gone: what is left is killed (SIGKILL also ends a
+stopped process), and FOLDER is removed unless it is "".
 
 Standard library only, and no import of raftcoord: it must start in milliseconds and depend on nothing.
 
 Invariants:
-  1. Only processes that the owner named are killed: a process is held by a pidfd from the moment it is
-     named, so that a number that was used again is never hit.
+  1. Only processes that named themselves are killed: each is held by a pidfd from then on, so that a number
+     that was used again is never hit.
   2. FOLDER is removed only after these processes have ended, so that none can write into it any more.
 """
 

@@ -81,7 +81,7 @@ class ReplicaProcess:
         """
         self._forget_ended()
         with self._open_log() as log:
-            self._process = subprocess.Popen(
+            self._process = self._lifeline.start(
                 self._command(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -92,7 +92,6 @@ class ReplicaProcess:
                 start_new_session=True,  # Ctrl-C in the owner's terminal is not for the replicas
             )
         self._paused = False
-        self._lifeline.watch(self._process.pid)
 
     def kill(self) -> None:
         """End the process with SIGKILL."""

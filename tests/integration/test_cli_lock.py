@@ -91,6 +91,7 @@ def test_the_command_runs_under_the_lock(cluster: LocalCluster) -> None:
         (("sh", "-c", "kill -TERM $$"), 128 + signal.SIGTERM),
         (("no-such-command-anywhere",), 127),
         (("/",), 126),
+        (("sh", "-c", "yes | head -1 >/dev/null; exit 3"), 3),
     ],
 )
 def test_the_exit_status_is_the_commands(cluster: LocalCluster, command: tuple[str, ...], code: int) -> None:

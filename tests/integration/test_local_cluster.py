@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +112,28 @@ def test_a_killed_owner_leaves_nothing_behind(kept: bool, tmp_path: Path) -> Non
     if kept:
         with LocalCluster(3, tmp_path / "data") as cluster:
             assert cluster.leader() in range(3)
+
+
+def test_an_owner_killed_while_it_starts_leaves_nothing_behind(tmp_path: Path) -> None:
+    seed = random.randrange(2**32)
+    rng = random.Random(seed)
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    for _ in range(5):
+        with subprocess.Popen(
+            [sys.executable, "-c", OWNER], stdout=subprocess.DEVNULL, env=environment
+        ) as owner:
+            time.sleep(rng.uniform(0.1, 0.8))
+            owner.kill()
+    assert eventually(lambda: not list(tmp_path.iterdir())), f"seed {seed}"
+    assert eventually(lambda: not any(str(tmp_path) in line for line in command_lines())), f"seed {seed}"
+
+
+def command_lines() -> list[str]:
+    lines = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode("utf-8", "replace"))
+    return lines
 
 
 def test_a_killed_leader_is_replaced_and_comes_back(healthy: LocalCluster) -> None:
