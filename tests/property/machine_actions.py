@@ -31,7 +31,9 @@ _VALUES: Final = [
 _names: Final = st.sampled_from([b"a", b"b"])
 _values: Final = st.sampled_from(_VALUES)
 _numbers: Final = st.one_of(st.just(CURRENT), st.integers(0, 30))
-_conditions: Final = st.one_of(st.just([]), st.tuples(st.one_of(_numbers, _values)).map(list))
+_conditions: Final[SearchStrategy[list[Any]]] = st.one_of(
+    st.just([]), st.tuples(st.one_of(_numbers, _values)).map(list)
+)
 _maxsizes: Final = st.sampled_from([0, 0, 1, 3])
 _items: Final = st.lists(st.integers(0, 999).map(pack_value), min_size=1, max_size=4)
 _counts: Final = st.sampled_from([1, 1, 1, 2, 3, -1])
@@ -114,7 +116,7 @@ opens: Final = st.builds(Open, st.integers(0, 5))
 expires: Final = st.builds(Expire, st.lists(st.integers(0, 3), max_size=3).map(tuple))
 Step = Command | Open | Expire
 steps: Final[SearchStrategy[list[Step]]] = st.lists(
-    st.one_of(*[commands] * 12, opens, expires), min_size=1, max_size=60
+    st.one_of(*[commands] * 12, opens, expires), min_size=15, max_size=60
 )
 
 
