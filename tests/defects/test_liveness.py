@@ -219,3 +219,26 @@ def forwarded(world: World, *, lose: bool) -> list[str]:
 def test_07d_what_is_refused_never_takes_effect(kind: Kind, lose: bool, tmp_path: Path) -> None:
     with world(kind, tmp_path) as running:
         judge(kind, forwarded(running, lose=lose))
+
+
+@both
+def test_04b_a_read_waits_for_the_answers_of_a_majority(kind: Kind, tmp_path: Path) -> None:
+    """The leader is cut off, and for the moment has every reason to believe that it still leads."""
+    with world(kind, tmp_path) as running:
+        running.elect("A")
+        running.write("A", b"value")
+        running.settle(1)
+        running.isolate("A", noticed=False)
+        answers = running["A"].read()
+        running.run("A")
+        assert running["A"].is_leader
+        judge(kind, ["answered while nobody could confirm it"] if answers else [])
+        if kind is Kind.OURS:
+            running.advance(1.0)
+            running.run("A")
+            assert not running["A"].is_leader
+            assert not answers
+            running.elect("B", "BC")
+            answers = running["B"].read()
+            running.deliver_all("BC")
+            assert answers == [[b"value"]]

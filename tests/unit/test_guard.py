@@ -237,3 +237,33 @@ def test_two_leaders_of_one_term_are_not_believed(follower: Follower) -> None:
     follower.tell({**append_body(), "term": term}, term=term)
     assert follower.replica.is_leader
     assert b"\x00w" not in [command for command, _, _ in follower.replica.log]
+
+
+def chunk(index: int, term: int) -> dict[str, Any]:
+    return {
+        "type": m.SNAPSHOT_CHUNK,
+        "term": TERM,
+        "index": index,
+        "index_term": term,
+        "size_bytes": 10,
+        "offset": 0,
+        "data": b"x" * 10,
+    }
+
+
+@pytest.mark.parametrize(
+    ("index", "term", "commit"),
+    [(2, 4, 3), (2, 3, 3), (3, 4, 3), (5, 4, 5)],
+    ids=["below the commit index", "of another term", "at the commit index", "held in the log"],
+)
+def test_a_snapshot_over_newer_state_is_refused(
+    follower: Follower, index: int, term: int, commit: int
+) -> None:
+    follower.append(1, [4, 4, 4, 4, 4], commit=3)
+    follower.answers()
+    follower.tell(chunk(index, term))
+    (answer,) = follower.answers(m.SNAPSHOT_REPLY)
+    assert answer["next_index"] == commit + 1
+    assert follower.replica.commit_index == commit
+    assert follower.terms == [0, 4, 4, 4, 4, 4]
+    assert follower.replica.parts.store.latest is None
