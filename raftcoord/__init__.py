@@ -1,17 +1,14 @@
 """raftcoord: shared variables, queues and locks that survive the crash of any minority of their replicas.
 
 The public names, and nothing else. `raftcoord.aio` has the same objects for asyncio.
+
+What needs more than the standard library is imported when it is first asked for: every pytest run of a user
+imports this package, because it brings a plugin.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
-from raftcoord import aio
-from raftcoord.client.aio_variable import UNSET, Versioned
-from raftcoord.client.states import ClientState
-from raftcoord.client.sync_client import Client, get_client
-from raftcoord.client.sync_lock import Lock
-from raftcoord.client.sync_queue import Queue
-from raftcoord.client.sync_variable import Variable
 from raftcoord.protocol.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -38,6 +35,13 @@ from raftcoord.protocol.errors import (
 from raftcoord.version import __version__
 
 if TYPE_CHECKING:
+    from raftcoord import aio
+    from raftcoord.client.aio_variable import UNSET, Versioned
+    from raftcoord.client.states import ClientState
+    from raftcoord.client.sync_client import Client, get_client
+    from raftcoord.client.sync_lock import Lock
+    from raftcoord.client.sync_queue import Queue
+    from raftcoord.client.sync_variable import Variable
     from raftcoord.testing.local_cluster import LocalCluster
 
 __all__ = [
@@ -76,10 +80,29 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """Import `LocalCluster` when it is first asked for: only tests, demos and embedded clusters need it."""
-    if name == "LocalCluster":
-        from raftcoord.testing.local_cluster import LocalCluster
+_HOMES = {
+    "Client": "client.sync_client",
+    "ClientState": "client.states",
+    "LocalCluster": "testing.local_cluster",
+    "Lock": "client.sync_lock",
+    "Queue": "client.sync_queue",
+    "UNSET": "client.aio_variable",
+    "Variable": "client.sync_variable",
+    "Versioned": "client.aio_variable",
+    "get_client": "client.sync_client",
+}
 
-        return LocalCluster
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+def __getattr__(name: str) -> Any:
+    """Import a public name from its home, once."""
+    if name == "aio":
+        return importlib.import_module("raftcoord.aio")
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"raftcoord.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
