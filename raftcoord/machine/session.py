@@ -70,10 +70,10 @@ class Session:
     def confirm(self, acked: int | list[int]) -> list[Loan]:
         """Take in an `acked` field; return the loans that it ends."""
         ended: list[Loan] = []
-        floor = acked if type(acked) is int else acked[0]  # type: ignore[index]
+        floor = acked if isinstance(acked, int) else acked[0]
         if floor > self.floor:
             self._raise_floor(floor, ended)
-        if type(acked) is list:
+        if not isinstance(acked, int):
             for sequence in acked[1:]:
                 # Above the floor only the stored answer keeps a late duplicate from being applied again.
                 if sequence <= self.floor and sequence in self.registered:

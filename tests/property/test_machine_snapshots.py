@@ -57,7 +57,7 @@ def outcome(applied: Applied) -> tuple[Any, ...]:
     return applied.results, applied.completed, applied.opened, applied.ended
 
 
-@settings(max_examples=150, deadline=None, print_blob=True)
+@settings(max_examples=60, deadline=None, print_blob=True)
 @given(before=steps, between=steps, stride=st.integers(0, 5))
 def test_commands_between_the_slices_do_not_show(
     before: list[Step], between: list[Step], stride: int
@@ -73,7 +73,7 @@ def test_commands_between_the_slices_do_not_show(
     assert b"".join(written) == expected
 
 
-@settings(max_examples=50, deadline=None, print_blob=True)
+@settings(max_examples=30, deadline=None, print_blob=True)
 @given(before=steps, between=steps, after=steps, slices_written=st.integers(0, 20))
 def test_a_snapshot_that_was_given_up_leaves_no_trace(
     before: list[Step], between: list[Step], after: list[Step], slices_written: int
@@ -117,7 +117,7 @@ def test_a_snapshot_goes_on_when_the_machine_is_restored() -> None:
     assert whole(machine) == other
 
 
-@settings(max_examples=150, deadline=None, print_blob=True)
+@settings(max_examples=60, deadline=None, print_blob=True)
 @given(log=steps, restores=st.lists(st.booleans(), max_size=60), chunk_bytes=st.integers(1, 100))
 def test_a_replica_that_is_restored_at_random_points_stays_identical(
     log: list[Step], restores: list[bool], chunk_bytes: int
@@ -138,7 +138,7 @@ def test_a_replica_that_is_restored_at_random_points_stays_identical(
     assert list(restless.sessions()) == list(steady.sessions())
 
 
-@settings(max_examples=200, deadline=None, print_blob=True)
+@settings(max_examples=60, deadline=None, print_blob=True)
 @given(log=steps, position=st.floats(0, 1, exclude_max=True), flip=st.integers(1, 255), cut=st.booleans())
 def test_damage_is_refused(log: list[Step], position: float, flip: int, cut: bool) -> None:
     data = bytearray(whole(played(log)[0]))
@@ -151,7 +151,7 @@ def test_damage_is_refused(log: list[Step], position: float, flip: int, cut: boo
         Machine().restore([bytes(data)])
 
 
-@settings(max_examples=300, deadline=None, print_blob=True)
+@settings(max_examples=100, deadline=None, print_blob=True)
 @given(
     log=steps,
     path=st.lists(st.integers(0, 9), max_size=4),
