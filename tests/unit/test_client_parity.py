@@ -82,13 +82,6 @@ def test_watch_is_an_iterator_of_its_kind() -> None:
     assert typing.get_origin(typing.get_type_hints(aio.Variable.watch)["return"]) is AsyncIterator
 
 
-def test_every_public_name_is_there() -> None:
-    for name in raftcoord.__all__:
-        assert getattr(raftcoord, name) is not None
-    with pytest.raises(AttributeError, match="Sempahore"):
-        _ = raftcoord.Sempahore
-
-
 def test_objects_use_the_client_created_last_that_is_open(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAFTCOORD_ADDRESS", raising=False)
     first = raftcoord.Client("127.0.0.1:1")
