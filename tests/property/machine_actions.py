@@ -1,4 +1,4 @@
-"""Random commands, as Hypothesis strategies of plain steps that become commands when they are played.
+"""Random commands: plain steps, of Hypothesis or of a seed, that become commands when they are played.
 
 A step names a client by its place among all that were ever opened, and a sequence by how it relates to the
 last one, so that shrinking a list of steps keeps the rest meaningful.
@@ -7,8 +7,9 @@ last one, so that shrinking a list of steps keeps the rest meaningful.
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
@@ -28,34 +29,31 @@ _VALUES: Final = [
     b"\xc1",  # not msgpack
     b"\x91" * 300,  # nested too deep
 ]
-_names: Final = st.sampled_from([b"a", b"b"])
-_values: Final = st.sampled_from(_VALUES)
-_numbers: Final = st.one_of(st.just(CURRENT), st.integers(0, 30))
-_conditions: Final[SearchStrategy[list[Any]]] = st.one_of(
-    st.just([]), st.tuples(st.one_of(_numbers, _values)).map(list)
-)
-_maxsizes: Final = st.sampled_from([0, 0, 1, 3])
-_items: Final = st.lists(st.integers(0, 999).map(pack_value), min_size=1, max_size=4)
-_counts: Final = st.sampled_from([1, 1, 1, 2, 3, -1])
-_waits: Final = st.sampled_from([True, True, False])
-_targets: Final = st.integers(0, 4)  # how far back; see `Player.command`
+_NAMES: Final = [b"a", b"b"]
+_NUMBERS: Final[list[Any]] = [CURRENT] * 10 + list(range(30))
+_CONDITIONS: Final[list[Any]] = [[], [], *([number] for number in _NUMBERS), *([value] for value in _VALUES)]
+_MAXSIZES: Final = [0, 0, 1, 3]
+_ITEMS: Final = [[pack_value(100 * n + place) for place in range(n % 4 + 1)] for n in range(50)]
+_COUNTS: Final = [1, 1, 1, 2, 3, -1]
+_WAITS: Final = [True, True, False]
+_TARGETS: Final = list(range(5))  # how far back; see `Player.command`
 
-_ARGUMENTS: Final[dict[Operation, tuple[SearchStrategy[Any], ...]]] = {
+_ARGUMENTS: Final[dict[Operation, tuple[list[Any], ...]]] = {
     Operation.CONFIRM: (),
-    Operation.CANCEL: (_targets,),
-    Operation.RETURN: (_targets,),
-    Operation.VARIABLE_SET: (_names, _values),
-    Operation.VARIABLE_GET: (_names, _waits),
-    Operation.VARIABLE_COMPARE_AND_SET: (_names, _conditions, _values),
-    Operation.VARIABLE_ADD: (_names, _values),
-    Operation.VARIABLE_DELETE: (_names,),
-    Operation.VARIABLE_WATCH: (_names, _numbers, _waits),
-    Operation.QUEUE_PUT: (_names, _maxsizes, _items, _waits),
-    Operation.QUEUE_GET: (_names, _maxsizes, _counts, _waits),
-    Operation.QUEUE_SIZE: (_names,),
-    Operation.QUEUE_CLOSE: (_names,),
-    Operation.LOCK_ACQUIRE: (_names, _waits),
-    Operation.LOCK_RELEASE: (_names, _numbers),
+    Operation.CANCEL: (_TARGETS,),
+    Operation.RETURN: (_TARGETS,),
+    Operation.VARIABLE_SET: (_NAMES, _VALUES),
+    Operation.VARIABLE_GET: (_NAMES, _WAITS),
+    Operation.VARIABLE_COMPARE_AND_SET: (_NAMES, _CONDITIONS, _VALUES),
+    Operation.VARIABLE_ADD: (_NAMES, _VALUES),
+    Operation.VARIABLE_DELETE: (_NAMES,),
+    Operation.VARIABLE_WATCH: (_NAMES, _NUMBERS, _WAITS),
+    Operation.QUEUE_PUT: (_NAMES, _MAXSIZES, _ITEMS, _WAITS),
+    Operation.QUEUE_GET: (_NAMES, _MAXSIZES, _COUNTS, _WAITS),
+    Operation.QUEUE_SIZE: (_NAMES,),
+    Operation.QUEUE_CLOSE: (_NAMES,),
+    Operation.LOCK_ACQUIRE: (_NAMES, _WAITS),
+    Operation.LOCK_RELEASE: (_NAMES, _NUMBERS),
     Operation.CLOSE_SESSION: (),
 }
 # Twice what makes the interesting states, so that sessions and queues live for a while.
@@ -69,8 +67,11 @@ _OFTEN: Final = [
 ]
 
 Words = list[Any]  # [operation, *arguments]
-words: Final[SearchStrategy[Words]] = st.sampled_from([*_ARGUMENTS, *_OFTEN, *_OFTEN]).flatmap(
-    lambda operation: st.tuples(st.just(int(operation)), *_ARGUMENTS[operation]).map(list)
+_CHOICES: Final = [*_ARGUMENTS, *_OFTEN, *_OFTEN]
+words: Final[SearchStrategy[Words]] = st.sampled_from(_CHOICES).flatmap(
+    lambda operation: st.tuples(st.just(int(operation)), *map(st.sampled_from, _ARGUMENTS[operation])).map(
+        list
+    )
 )
 
 
@@ -82,9 +83,9 @@ class Acked:
     listed: tuple[int, ...]
 
 
-_ackeds: Final = st.builds(
-    Acked, st.sampled_from([0, 1, 3, 100, 100]), st.lists(st.integers(0, 6), max_size=3).map(tuple)
-)
+_BACKS: Final = [0, 1, 3, 100, 100]
+_AGAINS: Final = [0] * 8 + [1, 2, 5]
+_ackeds: Final = st.builds(Acked, st.sampled_from(_BACKS), st.lists(st.integers(0, 6), max_size=3).map(tuple))
 
 
 @dataclass(frozen=True)
@@ -111,13 +112,33 @@ class Expire:
     clients: tuple[int, ...]
 
 
-commands: Final = st.builds(Command, st.integers(0, 3), st.sampled_from([0] * 8 + [1, 2, 5]), _ackeds, words)
+@dataclass(frozen=True)
+class Restore:
+    """The machine is replaced by one restored from its snapshot."""
+
+
+commands: Final = st.builds(Command, st.integers(0, 3), st.sampled_from(_AGAINS), _ackeds, words)
 opens: Final = st.builds(Open, st.integers(0, 5))
 expires: Final = st.builds(Expire, st.lists(st.integers(0, 3), max_size=3).map(tuple))
-Step = Command | Open | Expire
+Step: TypeAlias = Command | Open | Expire
 steps: Final[SearchStrategy[list[Step]]] = st.lists(
     st.one_of(*[commands] * 12, opens, expires), min_size=15, max_size=60
 )
+
+
+def any_step(rng: random.Random) -> Step | Restore:
+    """Return a step, without Hypothesis."""
+    chance = rng.random()
+    if chance < 0.03:
+        return Expire(tuple(rng.sample(range(4), rng.randint(1, 2))))
+    if chance < 0.10:
+        return Open(rng.randint(0, 5))
+    if chance < 0.13:
+        return Restore()
+    operation = rng.choice(_CHOICES)
+    acked = Acked(rng.choice(_BACKS), tuple(rng.choices(range(7), k=rng.choice([0, 0, 1, 3]))))
+    words = [int(operation), *(rng.choice(domain) for domain in _ARGUMENTS[operation])]
+    return Command(rng.randint(0, 3), rng.choice(_AGAINS), acked, words)
 
 
 class Player:

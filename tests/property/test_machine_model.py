@@ -10,12 +10,15 @@ Promises, checked after every step:
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
-from machine_actions import Command, Expire, Open, Player, commands, expires, opens
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+from machine_actions import Command, Expire, Open, Player, Restore, Step, any_step, commands, expires, opens
 from machine_model import Answer, Model, Number, Session, Wait
 
 from raftcoord.machine import Machine
@@ -23,36 +26,41 @@ from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import Operation
 
 
-class MachineAgainstModel(RuleBasedStateMachine):
-    """Plays steps on both."""
+class Comparison:
+    """A machine and a model that are made to do the same."""
 
     def __init__(self) -> None:
-        super().__init__()
         self.machine = Machine()
         self.model = Model()
         self.player = Player(self.machine)
         self.last_number = 0
-        self.log: list[Any] = []
-
-    # Steps.
-
-    @initialize()
-    def open_two(self) -> None:
+        self.steps = 0
         for nonce in range(2):
-            self.open(Open(nonce))
+            self.step(Open(nonce))
 
-    @rule(step=opens)
-    def open(self, step: Open) -> None:
-        before = len(list(self.machine.sessions()))
+    def step(self, step: Step | Restore) -> None:
+        """Do one step on both, and compare all there is."""
+        if isinstance(step, Open):
+            self._open(step)
+        elif isinstance(step, Expire):
+            self._expire(step)
+        elif isinstance(step, Command):
+            self._command(step)
+        else:
+            self._restore()
+        self.reads_show_what_the_model_holds()
+        self.counts_are_those_of_the_model()
+
+    def _open(self, step: Open) -> None:
+        before = list(self.machine.sessions())
         applied = self._apply(self.player.open(step))
         (code, session), *_ = applied.results
         assert code == Code.OK
-        assert len(applied.opened) == len(list(self.machine.sessions())) - before
+        assert list(self.machine.sessions()) == before + applied.opened
         self.player.opened(session)
         self.model.sessions.setdefault(session, Session())
 
-    @rule(step=expires)
-    def expire(self, step: Expire) -> None:
+    def _expire(self, step: Expire) -> None:
         command = self.player.expire(step)
         alive = [one for one in dict.fromkeys(command[4]) if one in self.model.sessions]
         applied = self._apply(command)
@@ -60,28 +68,20 @@ class MachineAgainstModel(RuleBasedStateMachine):
         self.model.end(command[4])
         self._compare_effects(applied.completed)
 
-    @rule(step=commands)
-    def command(self, step: Command) -> None:
+    def _command(self, step: Command) -> None:
         session, sequence, acked, *words = command = self.player.command(step)
         applied = self._apply(command)
-        expected = self.model.apply(session, sequence, acked, words)
-        (actual,) = applied.results
-        self._compare(expected, actual)
+        self._compare(self.model.apply(session, sequence, acked, words), applied.results[0])
         self._compare_effects(applied.completed)
 
-    @rule(step=commands)
-    def more_commands(self, step: Command) -> None:
-        self.command(step)
-
-    @rule()
-    def restore(self) -> None:
+    def _restore(self) -> None:
         data = list(self.machine.begin_snapshot())
         self.machine.restore(data)
         assert b"".join(self.machine.begin_snapshot()) == b"".join(data)
 
     def _apply(self, command: list[Any]) -> Any:
-        self.log.append(command)
-        return self.machine.apply(len(self.log), [command])
+        self.steps += 1
+        return self.machine.apply(self.steps, [command])
 
     # Comparing.
 
@@ -111,13 +111,12 @@ class MachineAgainstModel(RuleBasedStateMachine):
             for one, other in zip(expected, actual, strict=True):
                 self._compare(one, other)
         else:
-            assert actual == expected, self.log[-5:]
+            assert actual == expected
             assert isinstance(actual, bool) == isinstance(expected, bool)
 
     def _query(self, operation: Operation, *arguments: Any) -> Any:
         return self.machine.query(operation, list(arguments))
 
-    @invariant()
     def reads_show_what_the_model_holds(self) -> None:
         model = self.model
         for name in (b"a", b"b"):
@@ -129,7 +128,6 @@ class MachineAgainstModel(RuleBasedStateMachine):
             held = [*model.locks[name], len(line)] if name in model.locks else None
             self._compare((Code.OK, held), self._query(Operation.LOCK_STATUS, name))
 
-    @invariant()
     def counts_are_those_of_the_model(self) -> None:
         model = self.model
         places = [wait.place for wait in model.waits]
@@ -143,7 +141,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
             "answers": sum(len(session.answers) for session in model.sessions.values()),
         }
 
-    def teardown(self) -> None:
+    def finish(self) -> None:
         """End all sessions: nothing of them stays, and every item that was only lent is there again."""
         everyone = list(self.model.sessions)
         there = Counter(item for queue in self.model.queues.values() for item in queue.items)
@@ -154,7 +152,7 @@ class MachineAgainstModel(RuleBasedStateMachine):
         counts = self.machine.counts()
         assert [counts[kind] for kind in ("locks", "sessions", "waiters", "answers")] == [0, 0, 0, 0]
         assert counts["variables"] == len(self.model.variables)
-        self.open(Open(0))
+        self._open(Open(0))
         (session,) = self.machine.sessions()
         drained: Counter[bytes] = Counter()
         for sequence, name in enumerate((b"a", b"b"), 1):
@@ -163,11 +161,36 @@ class MachineAgainstModel(RuleBasedStateMachine):
         assert drained == there
 
 
+class MachineAgainstModel(RuleBasedStateMachine):
+    """Lets Hypothesis choose the steps, and shorten what fails."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.both = Comparison()
+
+    @rule(step=st.one_of(*[commands] * 12, opens, expires, st.just(Restore())))
+    def step(self, step: Step | Restore) -> None:
+        self.both.step(step)
+
+    def teardown(self) -> None:
+        self.both.finish()
+
+
 TestMachineAgainstModel = MachineAgainstModel.TestCase
 TestMachineAgainstModel.settings = settings(
-    max_examples=150,
+    max_examples=60,
     stateful_step_count=60,
     deadline=None,
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_long_random_runs(seed: int) -> None:
+    """Hypothesis likes short and simple runs; what needs many sessions and much history is found here."""
+    rng = random.Random(seed)
+    both = Comparison()
+    for _ in range(400):
+        both.step(any_step(rng))
+    both.finish()
