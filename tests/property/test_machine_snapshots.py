@@ -10,6 +10,8 @@ Properties:
 from __future__ import annotations
 
 import contextlib
+import itertools
+import random
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -18,7 +20,7 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine_actions import Open, Player, Step, steps
+from machine_actions import Open, Player, Restore, Step, any_step, steps
 
 from raftcoord.machine import Applied, Machine, snapshot
 
@@ -71,6 +73,28 @@ def test_commands_between_the_slices_do_not_show(
         player.play(step)
     written += slices
     assert b"".join(written) == expected
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_commands_between_the_slices_of_many_snapshots_do_not_show(seed: int) -> None:
+    rng = random.Random(seed)
+    machine, player = played([])
+
+    def work(count: int) -> None:
+        for _ in range(count):
+            step = any_step(rng)
+            if not isinstance(step, Restore):
+                player.play(step)
+
+    for _ in range(8):
+        work(rng.randint(0, 60))
+        expected = whole(machine)
+        slices = machine.begin_snapshot()
+        written = []
+        while part := list(itertools.islice(slices, rng.randint(1, 9))):
+            written += part
+            work(rng.randint(0, 6))
+        assert b"".join(written) == expected
 
 
 @settings(max_examples=30, deadline=None, print_blob=True)

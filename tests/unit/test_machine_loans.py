@@ -224,3 +224,18 @@ def test_cancelling_the_head_of_the_line_serves_those_behind() -> None:
     assert harness.take_completed() == []
     assert greedy.send(Operation.CANCEL, 1) == (Code.OK, [int(Code.CANCELLED), None])
     assert harness.take_completed() == [(modest.session, 1, Code.OK, [b"1"])]
+
+
+def test_where_a_getter_and_a_putter_can_both_be_served_the_getter_is_first() -> None:
+    harness = Harness()
+    greedy, putter, getter = harness.open(), harness.open(), harness.open()
+    putter.send(PUT, Q, 2, [b"1"], False)
+    greedy.send(GET, Q, 2, 2, True)
+    greedy.send(PUT, Q, 2, [b"x", b"y"], True)
+    putter.send(PUT, Q, 2, [b"2"], True)
+    getter.send(GET, Q, 2, 1, True)
+    harness.expire(greedy)
+    assert harness.take_completed() == [
+        (getter.session, 1, Code.OK, [b"1"]),
+        (putter.session, 2, Code.OK, 1),
+    ]
