@@ -167,17 +167,12 @@ class Variables(ObjectKind[Variable]):
         return self.context.register(variable.waiters, waiter)
 
     def _serve(self, variable: Variable) -> None:
+        """Serve all: a `get` waits only while there is no value, a `watch` only while nothing changes."""
         waiters = variable.waiters
         assert waiters is not None
         for waiter in list(waiters.values()):
-            if waiter.operation == Operation.VARIABLE_GET:
-                served = variable.value is not None
-            else:
-                served = waiter.detail != variable.revision
-            if served:
-                self.context.complete(waiters, waiter, OK, variable.state)
-        if not waiters:
-            variable.waiters = None
+            self.context.complete(waiters, waiter, OK, variable.state)
+        variable.waiters = None
 
     def _drop_if_empty(self, variable: Variable) -> None:
         if variable.value is None and not variable.waiters:

@@ -20,7 +20,7 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine_actions import Open, Player, Restore, Step, any_step, steps
+from machine_actions import Expire, Open, Player, Restore, Step, any_step, steps
 
 from raftcoord.machine import Applied, Machine, snapshot
 
@@ -114,6 +114,18 @@ def test_a_snapshot_that_was_given_up_leaves_no_trace(
     for step in after:
         player.play(step)
     assert b"".join(slices) == expected
+
+
+def test_old_states_are_kept_only_while_a_snapshot_is_under_way() -> None:
+    machine, player = played([])
+    for slices_written in range(3):
+        slices = machine.begin_snapshot()
+        player.play(Expire((0,)))
+        assert "saved=1" in repr(machine._context.copies)
+        list(itertools.islice(slices, slices_written))
+        slices.close()  # type: ignore[attr-defined]
+        assert "saved=None" in repr(machine._context.copies)
+        player.play(Open(10 + slices_written))
 
 
 def test_a_second_snapshot_ends_the_first() -> None:
