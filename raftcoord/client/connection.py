@@ -40,6 +40,7 @@ class Connection(asyncio.Protocol):
         self._decoder = FrameDecoder()
         self._out: list[bytes] = []
         self._out_bytes = 0
+        self._flush_scheduled = False
         self._transport: Any = None  # an asyncio.Transport in all but name: uvloop's does not inherit from it
         self._loop = asyncio.get_running_loop()
 
@@ -52,9 +53,16 @@ class Connection(asyncio.Protocol):
         return self._transport is not None and self.on_closed is not None
 
     def send(self, frame: bytes) -> None:
-        """Send one frame with whatever else this iteration of the loop sends; dropped once closed."""
-        if not self._out:
+        """Send one frame; dropped once closed.
+
+        The first one of an iteration of the loop leaves at once, the others in one write at its end.
+        """
+        if not self._flush_scheduled:
+            self._flush_scheduled = True
             self._loop.call_soon(self._flush)
+            if self._transport is not None and self.on_closed is not None:
+                self._transport.write(frame)  # may call pause_writing
+            return
         self._out.append(frame)
         self._out_bytes += len(frame)
         if self._out_bytes > WRITE_BUFFER_BYTES_MAX:
@@ -107,6 +115,7 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def _flush(self) -> None:
+        self._flush_scheduled = False
         out, self._out = self._out, []
         large, self._out_bytes = self._out_bytes > WRITE_BUFFER_BYTES_MAX, 0
         if not out or self._transport is None or self.on_closed is None:

@@ -8,9 +8,8 @@ Messages, proposals and timers only mark work and schedule a turn. A turn does, 
   4. as leader, add what was proposed meanwhile to the log, send it, and sync it while it travels.
 
 Invariants:
-  1. No answer, vote or request for votes leaves before the journal entry behind it is synced. Only appends
-     do: a leader's own sync runs while its followers do theirs, and it ends before the next tick, the
-     first moment at which the leader's own copy is counted.
+  1. No answer, vote or request for votes leaves before what it says is synced. Only appends do: a leader
+     syncs while its followers do, and is done before the next tick, the first that counts its own copy.
   2. Callbacks run in step 3 only; what they propose is taken in step 4 of the same turn.
   3. After a failure nothing leaves any more, and every callback is told that its outcome is unknown.
 """
@@ -45,6 +44,7 @@ from raftcoord.consensus.messages import Envelope
 from raftcoord.consensus.proposals import Proposals
 from raftcoord.consensus.reads import ReadRounds
 from raftcoord.consensus.replica_parts import Parts, open_parts
+from raftcoord.consensus.sync_meter import SyncMeter
 from raftcoord.runtime import Runtime
 
 logger = logging.getLogger(__name__)
@@ -73,16 +73,16 @@ class RaftEngine:
         self._turn_handle: asyncio.Handle | None = None
         self._timer = DeadlineTimer(runtime.clock, self._wake_tick)
         self._tick_wanted = True
+        self._in_turn = False
         self._ready_term = 0  # of the leadership that was announced, 0 when none
         self._hand_over: HandOver | None = None
         self._failure: BaseException | None = None
         self._running = False
-        self._sync_count = 0
-        self._sync_seconds = 0.0
         self._parts: Parts
         self._core: RaftCore
         self._compaction: Compaction
         self._applier: Applier
+        self._meter: SyncMeter
 
     def __repr__(self) -> str:
         return f"<RaftEngine {self.config.name} running={self._running} failure={self._failure!r}>"
@@ -93,6 +93,7 @@ class RaftEngine:
         """See `Engine.start`."""
         self._parts = parts = open_parts(self.config, self._runtime, self._state_machine, self)
         self._core = parts.core
+        self._meter = SyncMeter(parts.journal, self._clock)
         self._compaction = Compaction(
             config=self.config,
             runtime=self._runtime,
@@ -183,6 +184,11 @@ class RaftEngine:
             self._proposals.add(payload, callback)
         self._wake()
 
+    def hurry(self) -> None:
+        """See `Engine.hurry`."""
+        if self._turn_handle is not None and not self._in_turn:
+            self._turn()
+
     def read_barrier(self, callback: BarrierCallback) -> None:
         """See `Engine.read_barrier`."""
         if self.is_ready_leader:
@@ -244,8 +250,8 @@ class RaftEngine:
             ready=self.is_ready_leader,
             leader_client_address=self.leader_hint(),
             counters={
-                "syncs": self._sync_count,
-                "sync_seconds": self._sync_seconds,
+                "syncs": self._meter.count,
+                "sync_seconds": self._meter.seconds,
                 "read_rounds": self._reads.rounds,
             },
         )
@@ -265,34 +271,32 @@ class RaftEngine:
             self._turn_handle = loop.call_soon(self._turn)
 
     def _turn(self) -> None:
-        self._turn_handle = None
+        if self._turn_handle is not None:
+            self._turn_handle.cancel()
+            self._turn_handle = None
         if not self._running:
             return
+        self._in_turn = True
         try:
-            self._sync()
+            self._meter.sync()
             self._release()
             if self._tick_wanted:
                 self._tick_wanted = False
                 self._core.tick()
-                self._sync()
+                self._meter.sync()
                 self._after_tick()
             self._run_events()
             self._lead()
             self._release()
-            self._sync()
+            self._meter.sync()
             self._background()
         except Exception as error:
             self._fail(error)
             return
+        finally:
+            self._in_turn = False
         self._arm_timer()
-
-    def _sync(self) -> None:
-        journal = self._parts.journal
-        if journal.dirty:
-            began = self._clock.now()
-            journal.sync()
-            self._sync_count += 1
-            self._sync_seconds += self._clock.now() - began
+        self._listener.after_turn()
 
     def _release(self) -> None:
         send = self._parts.transport.send
@@ -343,13 +347,9 @@ class RaftEngine:
             self._reads.start(number_before=parts.guard.number, commit_index=core.commit_index)
             core.heartbeat_sent()
         parts.replication.send(heartbeat=starts_round)
-        if not parts.replication.has_followers:
-            self._wake_alone(starts_round)
-
-    def _wake_alone(self, starts_round: bool) -> None:
-        """With nobody to wait for, the next tick commits what this turn syncs."""
-        if starts_round or self._core.commit_index < self._core.last_index:
-            self._wake_tick()
+        alone = not parts.replication.has_followers
+        if alone and (starts_round or core.commit_index < core.last_index):
+            self._wake_tick()  # nobody to wait for: the next tick commits what this turn syncs
 
     def _background(self) -> None:
         journal = self._parts.journal

@@ -83,6 +83,9 @@ class EngineListener(Protocol):
     def on_leadership_lost(self) -> None:
         """This replica was a ready leader and is no more."""
 
+    def after_turn(self) -> None:
+        """The engine has done a round of work and told all it had to tell; it may be called into now."""
+
     def on_fatal(self, error: BaseException) -> None:
         """The engine has stopped itself and will never acknowledge anything again."""
 
@@ -163,6 +166,11 @@ class Engine(Protocol):
 
     def propose(self, payload: bytes, callback: ProposalCallback) -> None:
         """Append one entry; `callback` learns its fate (invariant 2)."""
+
+    def hurry(self) -> None:
+        """Do at once what is due, instead of in the next iteration of the event loop: a hop less in the
+        latency of a write. Without effect from inside a callback.
+        """
 
     def read_barrier(self, callback: BarrierCallback) -> None:
         """Call back with True when a read of the state machine is linearizable (invariant 3)."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import msgpack
+import msgspec
 
 from raftcoord.protocol.errors import BadRequest
 
@@ -19,6 +20,7 @@ MAGIC: Final = "raftcoord"
 HEADER_BYTES: Final = 4
 FRAME_BYTES_MAX: Final = 8 * 1024 * 1024
 _ITEMS_MAX: Final = 1_000_000
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class FrameError(BadRequest):
@@ -27,7 +29,7 @@ class FrameError(BadRequest):
 
 def encode_frame(message: Any) -> bytes:
     """Return one message as a frame, length prefix included."""
-    payload: bytes = msgpack.packb(message, use_bin_type=True)
+    payload = _encode(message)
     return len(payload).to_bytes(HEADER_BYTES, "big") + payload
 
 

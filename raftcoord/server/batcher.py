@@ -178,6 +178,7 @@ class Batcher:
             self._in_flight += 1
             batch.proposed_at = self._clock.now()
             self._engine.propose(batch.encode(self.now_ms()), partial(self._take_outcome, batch))
+            self._engine.hurry()
 
     def settle(self) -> None:
         """Tell the owners of all finished batches what became of their commands."""

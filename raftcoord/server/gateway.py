@@ -156,7 +156,14 @@ class Gateway:
             self._delivery_scheduled = True
             asyncio.get_running_loop().call_soon(self._deliver)
 
+    def deliver_now(self) -> None:
+        """Do a scheduled delivery at once; not from inside the engine."""
+        if self._delivery_scheduled:
+            self._deliver()
+
     def _deliver(self) -> None:
+        if not self._delivery_scheduled:
+            return  # it was done in the meantime
         self._delivery_scheduled = False
         self._flush_scheduled = True  # the flush below takes what is answered until then
         applied = self.machine.take_applied()

@@ -150,6 +150,10 @@ class ReplicaServer:
         """See `EngineListener`."""
         self.gateway.on_leadership_lost()
 
+    def after_turn(self) -> None:
+        """Answer in the iteration of the loop in which the engine learned the answers (`EngineListener`)."""
+        self.gateway.deliver_now()
+
     def on_fatal(self, error: BaseException) -> None:
         """See `EngineListener`."""
         logger.critical("fatal error=%r", str(error))

@@ -162,6 +162,9 @@ class OurReplica:
     def on_leadership_lost(self) -> None:
         pass
 
+    def after_turn(self) -> None:
+        pass
+
     def on_fatal(self, error: BaseException) -> None:
         self.failures.append(error)
 

@@ -90,6 +90,9 @@ class Silent:
     def on_leadership_lost(self) -> None:
         """Nothing to do."""
 
+    def after_turn(self) -> None:
+        pass
+
     def on_fatal(self, error: BaseException) -> None:
         self.failures.append(error)
 

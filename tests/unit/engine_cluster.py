@@ -53,6 +53,9 @@ class Member:
     def on_leadership_lost(self) -> None:
         self.events.append("lost")
 
+    def after_turn(self) -> None:
+        pass
+
     def on_fatal(self, error: BaseException) -> None:
         self.failures.append(error)
 
