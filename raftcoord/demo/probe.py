@@ -23,6 +23,7 @@ class Probe:
     def __init__(self, address: str) -> None:
         self._client = Client(address, name="probe", session_ttl="5s", set_as_default=False)
         self._stop = threading.Event()
+        self._changed = threading.Condition()
         self._calls: list[tuple[float, float]] = []  # when each call began and ended
         self._error: Exception | None = None
         self._thread = threading.Thread(target=self._write, name="probe", daemon=True)
@@ -43,10 +44,18 @@ class Probe:
         self._client.close()
 
     def longest_call_s(self, since: float) -> float:
-        """Return the longest call that ended after `since`, in seconds; infinity when a call failed."""
-        if self._error is not None:
-            return float("inf")
-        return max((end - begin for begin, end in list(self._calls) if end >= since), default=float("inf"))
+        """Return the longest call that ended after `since`, in seconds; infinity when a call failed.
+
+        Waits until a call that began after `since` has ended: the workers can be done while the probe's own
+        call is still on its way through the failover.
+        """
+        with self._changed:
+            self._changed.wait_for(
+                lambda: self._error is not None or (self._calls and self._calls[-1][0] >= since), _END_WAIT_S
+            )
+            if self._error is not None:
+                return float("inf")
+            return max((end - begin for begin, end in self._calls if end >= since), default=float("inf"))
 
     def _write(self) -> None:
         variable: Variable = Variable("probe", client=self._client)
@@ -55,7 +64,11 @@ class Probe:
             while not self._stop.wait(_PAUSE_S):
                 begin = time.monotonic()
                 variable.set(count)
-                self._calls.append((begin, time.monotonic()))
+                with self._changed:
+                    self._calls.append((begin, time.monotonic()))
+                    self._changed.notify_all()
                 count += 1
         except Exception as error:
-            self._error = error
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
