@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from faulty_disk import FaultyDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from world import Fate, Message, World, Write
 
 from raftcoord.consensus import messages as m

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faulty_disk import FaultyDisk, PowerFailure
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 from harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
 from ours import OurReplica, WorstCase
 from pysyncobj.journal import FileJournal

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from faulty_disk import FaultyDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from loopback import free_addresses, until
 from ours import Values
 

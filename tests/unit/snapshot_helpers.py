@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from faulty_disk import FaultyDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 from raftcoord.consensus.snapshot_store import SnapshotMeta, SnapshotStore
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import msgpack
 import pytest
-from faulty_disk import FaultyDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from ours import SeededRng
 
 from raftcoord.consensus.handshake import NONCE_BYTES, Handshake, Hello, Refused, parse_hello

@@ -8,7 +8,7 @@ import random
 import zlib
 
 import pytest
-from faulty_disk import FaultyDisk, PowerFailure
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 from raftcoord.consensus.identity import DataFolder, DataFolderError
 from raftcoord.consensus.interface import FatalError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from faulty_disk import FaultyDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 from raftcoord.consensus.journal import COMMAND_BYTES_MAX, Journal, JournalDamaged, JournalFailed
 

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, replace
 
 import pytest
-from faulty_disk import FaultyDisk, PowerFailure
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 from raftcoord.consensus.journal import STUB_COMMAND, Journal
 

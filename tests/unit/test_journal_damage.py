@@ -12,7 +12,7 @@ import struct
 import zlib
 
 import pytest
-from faulty_disk import FaultyDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 from raftcoord.consensus.interface import FatalError
 from raftcoord.consensus.journal import Journal, JournalDamaged, JournalFailed

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgpack
 import pytest
-from faulty_disk import FaultyDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from loopback import free_addresses, until
 from ours import SeededRng
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
-from faulty_disk import FaultyDisk, PowerFailure
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 from snapshot_helpers import FOLDER, SEED, SLICES, new_disk, open_store, small, write
 
 from raftcoord.consensus.interface import FatalError

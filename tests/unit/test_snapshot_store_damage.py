@@ -7,7 +7,7 @@ import struct
 import zlib
 
 import pytest
-from faulty_disk import FaultyDisk, FaultyFile
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, FaultyFile
 from snapshot_helpers import FOLDER, SEED, new_disk, open_store, small, write
 
 from raftcoord.consensus.snapshot_file import HEADER_BYTES

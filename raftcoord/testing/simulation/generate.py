@@ -1,0 +1,278 @@
+"""How a seed becomes a scenario.
+
+Each seed leaves many kinds of calls and faults out ("swarm testing", Groce et al., ISSTA 2012): a run in
+which everything happens a little rarely gets as deep into one corner as a run in which little else happens.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from raftcoord.testing.simulation.nemesis import ALL_MOMENTS
+from raftcoord.testing.simulation.scenario import ClientPlan, Fault, Scenario, Settings, Step
+from raftcoord.testing.simulation.scheduler import stream
+
+# What is called, how often compared with the others, on which kind of name.
+STEP_WEIGHTS: Final[dict[str, tuple[int, str]]] = {
+    "set": (4, "variable"),
+    "get": (6, "variable"),
+    "compare_and_set": (3, "variable"),
+    "compare_revision_and_set": (2, "variable"),
+    "delete": (1, "variable"),
+    "watch": (2, "variable"),
+    "add": (5, "counter"),
+    "put": (6, "queue"),
+    "put_many": (2, "queue"),
+    "take": (7, "queue"),
+    "take_batch": (2, "queue"),
+    "drain": (1, "queue"),
+    "qsize": (1, "queue"),
+    "close_queue": (1, "queue"),
+    "lock": (6, "lock"),
+    "locked": (1, "lock"),
+}
+NAMES: Final[dict[str, tuple[str, ...]]] = {
+    "variable": ("v1", "v2"),
+    "counter": ("n1", "n2"),
+    "queue": ("q1", "bounded3"),
+    "lock": ("l1", "l2"),
+}
+_WAITS: Final = frozenset({"get", "watch", "put", "put_many", "take", "take_batch", "lock"})
+_CANCELLED: Final = _WAITS | {"set", "add", "drain"}
+MESSAGE_MOMENT_NTH_MAX: Final = 12
+
+
+def generate(seed: int) -> Scenario:
+    """Return the scenario of a seed."""
+    rng = stream(seed, "scenario")
+    settings = _settings(rng)
+    heal_ms = rng.randrange(2500, 7000)
+    clients = _clients(rng, heal_ms)
+    faults = _faults(rng, settings, len(clients), heal_ms)
+    if any(fault.kind == "jump_clock" and not fault.target.startswith("c") for fault in faults):
+        settings = msgspec.structs.replace(settings, fair_clocks=False)
+    return Scenario(seed=seed, settings=settings, clients=clients, faults=faults, heal_ms=heal_ms)
+
+
+def _settings(rng: random.Random) -> Settings:
+    replicas = rng.choice((1, 3, 3, 3, 3, 3, 5, 5))
+    election_timeout_ms = rng.choice((100, 150, 200, 300, 400, 600))
+    compacts = rng.random() < 0.75
+    fair = rng.random() < 0.8
+    low, high = (0.9, 1.0) if fair else (0.7, 1.3)
+    return Settings(
+        replicas=replicas,
+        election_timeout_ms=election_timeout_ms,
+        heartbeat_ms=max(election_timeout_ms // rng.choice((4, 5, 6)), 10),
+        segment_bytes=rng.choice((8192, 8192, 12_288, 16_384, 65_536)),
+        snapshot_log_entries=rng.choice((3, 8, 20, 60, 200)) if compacts else 1_000_000,
+        snapshot_log_bytes=rng.choice((500, 4000, 1 << 20)) if compacts else 1 << 40,
+        trailing_log_bytes=rng.choice((0, 0, 200, 2000, 20_000)),
+        snapshot_chunk_bytes=rng.choice((50, 300, 2000, 100_000)),
+        latency_ms=rng.choice((0.05, 0.2, 0.2, 1.0, 3.0, 8.0)),
+        sync_ms=rng.choice((0.05, 0.3, 0.3, 1.0, 5.0)),
+        replica_rates=tuple(round(rng.uniform(low, high), 3) for _ in range(replicas)),
+        fair_clocks=fair,
+    )
+
+
+# Clients.
+
+
+def _clients(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
+    kinds = [kind for kind in STEP_WEIGHTS if rng.random() < 0.6] or ["set", "get"]
+    groups = sorted({STEP_WEIGHTS[kind][1] for kind in kinds})
+    names = {group: NAMES[group][: rng.choice((1, 1, 2))] for group in groups}
+    if rng.random() < 0.5:
+        names = {group: names[group][-1:] if group == "queue" else names[group] for group in groups}
+    pace_ms = rng.choice((10, 40, 100, 200))
+    return tuple(
+        ClientPlan(
+            ttl_ms=rng.choice((500, 800, 1500, 3000)),
+            timeout_ms=rng.choice((1000, 4000, 20_000)),
+            threads=tuple(
+                _thread(rng, kinds, names, pace_ms, heal_ms) for _ in range(rng.choice((1, 1, 2, 3)))
+            ),
+        )
+        for _ in range(rng.choice((1, 2, 3, 3, 4, 5)))
+    )
+
+
+def _thread(
+    rng: random.Random, kinds: list[str], names: dict[str, tuple[str, ...]], pace_ms: int, heal_ms: int
+) -> tuple[Step, ...]:
+    weights = [STEP_WEIGHTS[kind][0] for kind in kinds]
+    steps: list[Step] = []
+    at_ms = 0
+    while at_ms < heal_ms and len(steps) < 60:
+        kind = rng.choices(kinds, weights)[0]
+        think_ms = round(rng.expovariate(1 / pace_ms))
+        at_ms += think_ms + 5
+        steps.append(_step(rng, kind, rng.choice(names[STEP_WEIGHTS[kind][1]]), think_ms))
+    return tuple(steps)
+
+
+def _step(rng: random.Random, kind: str, name: str, think_ms: int) -> Step:
+    timeout_ms: int | None = None
+    cancel_ms: int | None = None
+    if kind in _WAITS:
+        timeout_ms = rng.choice((0, 20, 100, 300, 1000, 3000))
+        if rng.random() < 0.05:
+            timeout_ms, cancel_ms = None, rng.choice((5, 50, 500, 2000))
+    if kind in _CANCELLED and cancel_ms is None and rng.random() < 0.04:
+        cancel_ms = rng.choice((1, 3, 10, 100))
+    return Step(
+        kind=kind,
+        name=name,
+        think_ms=think_ms,
+        timeout_ms=timeout_ms,
+        cancel_ms=cancel_ms,
+        count=rng.choice((1, 2, 3)),
+        hold_ms=rng.choice((0, 5, 30, 150, 800)) if kind == "lock" else 0,
+    )
+
+
+# Faults.
+
+
+def _faults(rng: random.Random, settings: Settings, clients: int, heal_ms: int) -> tuple[Fault, ...]:
+    kinds = [kind for kind in FAULT_WEIGHTS if rng.random() < 0.45]
+    if settings.replicas == 1:
+        kinds = [kind for kind in kinds if kind not in _NEEDS_PEERS]
+    if not kinds or rng.random() < 0.04:
+        return ()
+    weights = [FAULT_WEIGHTS[kind] for kind in kinds]
+    faults = []
+    for _ in range(rng.choice((1, 3, 6, 10, 16))):
+        kind = rng.choices(kinds, weights)[0]
+        target, options = _MAKERS.get(kind, _plain)(rng, settings, clients)
+        faults.append(
+            Fault(
+                at_ms=rng.randrange(50, heal_ms),
+                kind=kind,
+                target=target,
+                last_ms=_last_ms(rng, kind),
+                options=options,
+            )
+        )
+    return tuple(sorted(faults, key=lambda fault: fault.at_ms))
+
+
+FAULT_WEIGHTS: Final[dict[str, int]] = {
+    "crash": 5,
+    "crash_many": 3,
+    "crash_at": 8,
+    "stop": 2,
+    "pause": 3,
+    "partition": 6,
+    "stall": 2,
+    "slow_links": 1,
+    "reset": 3,
+    "slow_disk": 2,
+    "fail_disk": 2,
+    "fill_disk": 1,
+    "rot": 2,
+    "jump_clock": 1,
+    "transfer": 2,
+    "snapshot": 2,
+    "cut_client": 2,
+    "kill_client": 3,
+    "pause_client": 2,
+}
+_NEEDS_PEERS: Final = frozenset({"partition", "stall", "transfer"})
+_SHAPES: Final = ("isolate", "isolate", "halves", "bridge", "ring", "deaf", "mute")
+_TARGETS: Final = ("leader", "leader", "follower", "any")
+
+Maker = Callable[[random.Random, Settings, int], tuple[str, dict[str, Any]]]
+
+
+def _last_ms(rng: random.Random, kind: str) -> int:
+    if kind == "jump_clock":
+        return rng.choice((50, 500, 2000))
+    return rng.choice((20, 100, 300, 700, 1500, 3000))
+
+
+def _target(rng: random.Random, settings: Settings) -> str:
+    target = rng.choice(_TARGETS)
+    return f"r{rng.randint(1, settings.replicas)}" if target == "any" else target
+
+
+def _plain(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return _target(rng, settings), {}
+
+
+def _crash(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return _target(rng, settings), {"power": rng.random() < 0.5}
+
+
+def _crash_many(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return rng.choice(("minority", "majority", "all", "all")), {"power": rng.random() < 0.6}
+
+
+def _crash_at(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    moment = rng.choice(ALL_MOMENTS)
+    nth = rng.choice((1, 1, 2, 5, MESSAGE_MOMENT_NTH_MAX))
+    return _target(rng, settings), {"moment": moment, "nth": nth, "power": rng.random() < 0.5}
+
+
+def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    options = {"shape": rng.choice(_SHAPES), "reset": rng.random() < 0.4, "clients": rng.random() < 0.3}
+    return _target(rng, settings), options
+
+
+def _slow_links(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return _target(rng, settings), {"factor": rng.choice((5, 30, 200))}
+
+
+def _slow_disk(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return _target(rng, settings), {"factor": rng.choice((10, 100, 1000))}
+
+
+def _fail_disk(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    moments = [moment for moment in ALL_MOMENTS if not moment.startswith("send:")]
+    number = rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS))
+    return _target(rng, settings), {
+        "moment": rng.choice(moments),
+        "nth": rng.choice((1, 2, 6)),
+        "errno": number,
+    }
+
+
+def _fill_disk(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return _target(rng, settings), {"left_bytes": rng.choice((0, 100, 5000, 20_000))}
+
+
+def _rot(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return _target(rng, settings), {"what": rng.choice(("journal", "snapshot"))}
+
+
+def _client(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return f"c{rng.randint(1, clients)}", {}
+
+
+def _any_clock(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    if rng.random() < 0.7:
+        return _client(rng, settings, clients)
+    return f"r{rng.randint(1, settings.replicas)}", {}
+
+
+_MAKERS: Final[dict[str, Maker]] = {
+    "crash": _crash,
+    "crash_many": _crash_many,
+    "crash_at": _crash_at,
+    "partition": _partition,
+    "slow_links": _slow_links,
+    "slow_disk": _slow_disk,
+    "fail_disk": _fail_disk,
+    "fill_disk": _fill_disk,
+    "rot": _rot,
+    "jump_clock": _any_clock,
+    "cut_client": _client,
+    "kill_client": _client,
+    "pause_client": _client,
+}

@@ -1,0 +1,102 @@
+"""One run of a scenario, and what came of it."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from raftcoord.testing.simulation.generate import generate
+from raftcoord.testing.simulation.scenario import Scenario
+from raftcoord.testing.simulation.violation import Violation
+from raftcoord.testing.simulation.world import World
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What came of a run. Durations are in seconds; `hash` is the same whenever the scenario is run."""
+
+    seed: int
+    violation: Violation | None
+    hash: int
+    steps: int
+    simulated_s: float
+    real_s: float
+    calls: int
+    entries: int
+    terms: int
+    happened: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def speed(self) -> float:
+        """Simulated seconds per real second."""
+        return self.simulated_s / self.real_s
+
+
+def simulate(scenario: Scenario | int, tell: Callable[[float, str, Any], None] | None = None) -> Result:
+    """Run a scenario, or that of a seed. A broken promise is in the result, not raised.
+
+    Args:
+        tell: takes (time, who, what) of everything worth reading.
+    """
+    if isinstance(scenario, int):
+        scenario = generate(scenario)
+    with _undisturbed():
+        world = World(scenario, tell)
+        began = time.perf_counter()
+        violation: Violation | None = None
+        try:
+            world.run()
+        except Violation as error:
+            violation = error.with_traceback(None)
+        took_s = time.perf_counter() - began
+        world.close()
+        result = _result(world, violation, took_s)
+        del world
+    return result
+
+
+def _result(world: World, violation: Violation | None, took_s: float) -> Result:
+    scheduler = world.scheduler
+    return Result(
+        seed=world.scenario.seed,
+        violation=violation,
+        hash=scheduler.hash,
+        steps=scheduler.steps,
+        simulated_s=scheduler.now,
+        real_s=took_s,
+        calls=len(world.records),
+        entries=world.oracle.index,
+        terms=world.raft_checks.leaders_seen,
+        happened=dict(world.nemesis.happened),
+    )
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Run without garbage collection and without a word.
+
+    Destructors must run when the run decides it, not when memory does. Processes that were killed in the
+    middle of something are freed at the end; whatever complains of that is not heard.
+    """
+    level, hook, enabled = logging.root.manager.disable, sys.unraisablehook, gc.isenabled()
+    logging.disable(logging.CRITICAL)
+    gc.collect()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            sys.unraisablehook = lambda unraisable: None
+            yield
+            gc.collect()
+    finally:
+        sys.unraisablehook = hook
+        logging.disable(level)
+        if enabled:
+            gc.enable()
