@@ -69,7 +69,7 @@ class RaftEngine:
         self._proposals = Proposals(self._tell)
         self._events: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._incarnations: dict[str, str] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
         self._turn_handle: asyncio.Handle | None = None
         self._timer = DeadlineTimer(runtime.clock, self._wake_tick)
         self._tick_wanted = True
@@ -157,11 +157,11 @@ class RaftEngine:
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = None
         task.add_done_callback(self._task_done)
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._fail(error)
         elif self._running:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import threading
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,11 +87,14 @@ def use_clock(clock: Clock) -> None:
 
 
 class PeerNode(Node):  # type: ignore[misc]
-    """A member by name; the core looks nodes up in sets and dicts all the time."""
+    """A member by name; the core looks nodes up in sets and dicts all the time.
+
+    Its hash does not differ from process to process, so that the core's sets have one order everywhere.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
-        self._hash = hash(name)
+        self._hash = zlib.crc32(name.encode())
 
     def __hash__(self) -> int:
         return self._hash

@@ -32,7 +32,7 @@ class ControlTasks:
     __slots__ = ("_tasks",)
 
     def __init__(self) -> None:
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}
 
     def __repr__(self) -> str:
         return f"<ControlTasks running={len(self._tasks)}>"
@@ -42,8 +42,8 @@ class ControlTasks:
         if len(self._tasks) >= CONTROL_TASKS_MAX:
             return False
         task = asyncio.get_running_loop().create_task(work())
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[task] = None
+        task.add_done_callback(lambda task: self._tasks.pop(task, None))
         return True
 
     async def cancel(self) -> None:

@@ -77,7 +77,7 @@ class Gateway:
         self.reads = ReadQueue(engine=engine, on_barrier=self.schedule_delivery)
         self.session_clock = SessionClock(batcher=self.batcher, clock=self.clock)
         self.control_tasks = ControlTasks()
-        self.connections: set[Connection] = set()
+        self.connections: dict[Connection, None] = {}  # in order, so that equal runs do equal things
         self.is_started = False  # the engine has recovered and can be asked
         self.is_serving = False
         self.is_stopping = False
@@ -214,7 +214,7 @@ class Gateway:
         """Take a new connection into the table."""
         self.metrics.connections_accepted += 1
         surplus = len(self.connections) - self.limits.connections_max
-        self.connections.add(connection)
+        self.connections[connection] = None
         if surplus >= SURPLUS_CONNECTIONS_MAX:
             connection.reject("too_many", "connection limit")
             return
@@ -223,7 +223,7 @@ class Gateway:
 
     def connection_closed(self, connection: Connection) -> None:
         """Drop a connection from the table."""
-        self.connections.discard(connection)
+        self.connections.pop(connection, None)
         if self.is_stopping and not self.connections:
             self._all_closed.set()
 

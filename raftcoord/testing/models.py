@@ -1,6 +1,6 @@
-"""What variables, locks and queues do, one operation after the other: models for `linearizability`.
+"""What variables and locks do, one operation after the other: models for `linearizability`.
 
-They are written from what the objects promise to their users, so nothing of the state machine is used here,
+Queues are in `queue_model`. The models are written from what the objects promise to their users, so nothing of the state machine is used here,
 and nothing must be: a model that shares its code would share its mistakes.
 
 Inputs are dataclasses, named after the calls. Values must be hashable and equal to themselves; as everywhere
@@ -25,7 +25,6 @@ from raftcoord.client.aio_variable import UNSET
 from raftcoord.testing.linearizability import UNKNOWN
 
 Client: TypeAlias = int | str
-Loan: TypeAlias = int | str
 _Steps: TypeAlias = Mapping[type, Callable[[Any, Any, Any], Iterable[Hashable]]]
 
 # Variables.
@@ -270,154 +269,3 @@ _LOCK_STEPS: Final[_Steps] = {
     Release: _release,
     SessionEnd: _session_end,
 }
-
-
-# Queues.
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """`put(value)`; any output but UNKNOWN says that it was done. Waits while the queue is full."""
-
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class PutMany:
-    """`put_many(values)`: all of them, with nothing in between."""
-
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Take:
-    """`get()` -> value; waits while the queue is empty.
-
-    `loan` is for a take of unknown outcome whose client died or gave up: the name by which `Return` knows it.
-    """
-
-    loan: Loan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class TakeBatch:
-    """`get(batch=count)` -> list; waits until there are so many. `loan` as for `Take`."""
-
-    count: int
-    loan: Loan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """`get(batch=True)` -> list of what is there. `loan` as for `Take`.
-
-    Atomic only as long as it fits into one answer, so histories must keep their queues short enough.
-    """
-
-    loan: Loan | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Size:
-    """`qsize()` -> int."""
-
-
-@dataclass(frozen=True, slots=True)
-class GiveBack:
-    """Items return to the head: their client died before it confirmed them, though it had them.
-
-    Mostly one of unknown outcome, called when the client had the items. One for each take, since what several
-    clients lose together returns in the order in which it was taken.
-    """
-
-    values: tuple[Any, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Return:
-    """What a take of unknown outcome took, if anything, returns to the head. Itself mostly one of these."""
-
-    loan: Loan
-
-
-class QueueState(NamedTuple):
-    """A queue. `loans` are what named takes of unknown outcome took, in their order."""
-
-    items: tuple[Any, ...]
-    loans: tuple[tuple[Loan, tuple[Any, ...]], ...]
-
-
-class QueueModel:
-    """A `Queue`.
-
-    Args:
-        maxsize: how many items fit; 0 for no bound. Items that return may exceed it.
-        batch_getters: whether the history has a `TakeBatch`. While one waits for more items than there are a
-            drain gets none, so that an empty one says nothing.
-    """
-
-    def __init__(self, maxsize: int = 0, *, batch_getters: bool = False) -> None:
-        self._maxsize = maxsize
-        self._batch_getters = batch_getters
-        self._steps: _Steps = {
-            Put: self._put,
-            PutMany: self._put_many,
-            Take: self._take,
-            TakeBatch: self._take_batch,
-            Drain: self._drain,
-            Size: self._size,
-            GiveBack: self._give_back,
-            Return: self._return,
-        }
-
-    def initial(self) -> QueueState:
-        return QueueState((), ())
-
-    def step(self, state: QueueState, operation_input: Any, output: Any) -> Iterable[Hashable]:
-        return self._steps[type(operation_input)](state, operation_input, output)
-
-    def _append(self, state: QueueState, values: tuple[Any, ...]) -> Iterable[QueueState]:
-        if self._maxsize and len(state.items) + len(values) > self._maxsize:
-            return ()
-        return (QueueState(state.items + values, state.loans),)
-
-    def _put(self, state: QueueState, made: Put, output: Any) -> Iterable[QueueState]:
-        return self._append(state, (made.value,))
-
-    def _put_many(self, state: QueueState, made: PutMany, output: Any) -> Iterable[QueueState]:
-        return self._append(state, made.values)
-
-    def _remove(
-        self, state: QueueState, count: int, loan: Loan | None, expected: tuple[Any, ...] | None
-    ) -> Iterable[QueueState]:
-        """Take `count` items, which must be the expected ones; None: nobody knows which they were."""
-        taken = state.items[:count]
-        if len(taken) < count or (expected is not None and taken != expected):
-            return ()
-        loans = state.loans
-        if expected is None and loan is not None and taken:
-            loans += ((loan, taken),)
-        return (QueueState(state.items[count:], loans),)
-
-    def _take(self, state: QueueState, made: Take, output: Any) -> Iterable[QueueState]:
-        return self._remove(state, 1, made.loan, None if output is UNKNOWN else (output,))
-
-    def _take_batch(self, state: QueueState, made: TakeBatch, output: Any) -> Iterable[QueueState]:
-        return self._remove(state, made.count, made.loan, None if output is UNKNOWN else tuple(output))
-
-    def _drain(self, state: QueueState, made: Drain, output: Any) -> Iterable[QueueState]:
-        if output is not UNKNOWN and not output and self._batch_getters:
-            return (state,)
-        expected = None if output is UNKNOWN else tuple(output)
-        return self._remove(state, len(state.items), made.loan, expected)
-
-    def _size(self, state: QueueState, made: Size, output: Any) -> Iterable[QueueState]:
-        return (state,) if output is UNKNOWN or output == len(state.items) else ()
-
-    def _give_back(self, state: QueueState, made: GiveBack, output: Any) -> Iterable[QueueState]:
-        return (QueueState(made.values + state.items, state.loans),)
-
-    def _return(self, state: QueueState, made: Return, output: Any) -> Iterable[QueueState]:
-        returned = tuple(value for loan, values in state.loans if loan == made.loan for value in values)
-        kept = tuple(lent for lent in state.loans if lent[0] != made.loan)
-        return (QueueState(returned + state.items, kept),)

@@ -17,7 +17,7 @@ from raftcoord import aio
 from raftcoord.client.calls import Call
 from raftcoord.client.connection import Connection
 from raftcoord.client.exchange import Exchange
-from raftcoord.protocol.errors import NotApplied, NotHolder, QueueClosed, RaftcoordError, Rejected
+from raftcoord.protocol.errors import Code, NotApplied, NotHolder, QueueClosed, RaftcoordError, Rejected
 from raftcoord.protocol.operations import Operation
 from raftcoord.protocol.values import pack_name
 from raftcoord.runtime import Runtime
@@ -373,7 +373,10 @@ def watch_exchange(exchange: Exchange, oracle: Oracle, check: Callable[..., None
 
     def watched_answer(sequence: int, code: int, payload: Any) -> None:
         key = (exchange.session.id, sequence)
-        if exchange.session.state.find(sequence) is not None and key in sent:
+        call = exchange.session.state.find(sequence)
+        # A CANCEL that the answer of its target overtook may be taken for a duplicate: it is of no interest.
+        is_overtaken = call is not None and call.target is not None and call.target.answered
+        if call is not None and key in sent and not (is_overtaken and code == Code.STALE):
             operation, arguments, sent_index = sent[key]
             check(oracle.check_answer, key, operation, arguments, code, payload, sent_index)
         take(sequence, code, payload)

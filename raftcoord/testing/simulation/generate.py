@@ -44,7 +44,6 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
 }
 _WAITS: Final = frozenset({"get", "watch", "put", "put_many", "take", "take_batch", "lock"})
 _CANCELLED: Final = _WAITS | {"set", "add", "drain"}
-MESSAGE_MOMENT_NTH_MAX: Final = 12
 
 
 def generate(seed: int) -> Scenario:
@@ -90,7 +89,7 @@ def _clients(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
     names = {group: NAMES[group][: rng.choice((1, 1, 2))] for group in groups}
     if rng.random() < 0.5:
         names = {group: names[group][-1:] if group == "queue" else names[group] for group in groups}
-    pace_ms = rng.choice((10, 40, 100, 200))
+    pace_ms = rng.choice((3, 20, 60, 150))
     return tuple(
         ClientPlan(
             ttl_ms=rng.choice((500, 800, 1500, 3000)),
@@ -141,14 +140,14 @@ def _step(rng: random.Random, kind: str, name: str, think_ms: int) -> Step:
 
 
 def _faults(rng: random.Random, settings: Settings, clients: int, heal_ms: int) -> tuple[Fault, ...]:
-    kinds = [kind for kind in FAULT_WEIGHTS if rng.random() < 0.45]
+    kinds = [kind for kind in FAULT_WEIGHTS if rng.random() < 0.5]
     if settings.replicas == 1:
         kinds = [kind for kind in kinds if kind not in _NEEDS_PEERS]
     if not kinds or rng.random() < 0.04:
         return ()
     weights = [FAULT_WEIGHTS[kind] for kind in kinds]
     faults = []
-    for _ in range(rng.choice((1, 3, 6, 10, 16))):
+    for _ in range(rng.choice((3, 8, 15, 25, 40))):
         kind = rng.choices(kinds, weights)[0]
         target, options = _MAKERS.get(kind, _plain)(rng, settings, clients)
         faults.append(
@@ -156,7 +155,7 @@ def _faults(rng: random.Random, settings: Settings, clients: int, heal_ms: int) 
                 at_ms=rng.randrange(50, heal_ms),
                 kind=kind,
                 target=target,
-                last_ms=_last_ms(rng, kind),
+                last_ms=_last_ms(rng, kind, settings),
                 options=options,
             )
         )
@@ -169,7 +168,7 @@ FAULT_WEIGHTS: Final[dict[str, int]] = {
     "crash_at": 8,
     "stop": 2,
     "pause": 3,
-    "partition": 6,
+    "partition": 9,
     "stall": 2,
     "slow_links": 1,
     "reset": 3,
@@ -184,6 +183,16 @@ FAULT_WEIGHTS: Final[dict[str, int]] = {
     "kill_client": 3,
     "pause_client": 2,
 }
+_RARE_MOMENTS: Final = frozenset(
+    {"identity_rename", "segment_rename", "send:pre_vote", "send:pre_vote_reply"}
+)
+_COMMON_MOMENTS: Final = frozenset(
+    {"journal_write", "journal_sync", "send:append_entries", "send:next_node_idx"}
+    | {"send:request_vote", "send:response_vote"}
+)
+_MOMENT_WEIGHTS: Final = [
+    1 if moment in _RARE_MOMENTS else 6 if moment in _COMMON_MOMENTS else 3 for moment in ALL_MOMENTS
+]
 _NEEDS_PEERS: Final = frozenset({"partition", "stall", "transfer"})
 _SHAPES: Final = ("isolate", "isolate", "halves", "bridge", "ring", "deaf", "mute")
 _TARGETS: Final = ("leader", "leader", "follower", "any")
@@ -191,10 +200,11 @@ _TARGETS: Final = ("leader", "leader", "follower", "any")
 Maker = Callable[[random.Random, Settings, int], tuple[str, dict[str, Any]]]
 
 
-def _last_ms(rng: random.Random, kind: str) -> int:
+def _last_ms(rng: random.Random, kind: str, settings: Settings) -> int:
+    """Choose a duration; what it does depends on whether an election fits into it."""
     if kind == "jump_clock":
         return rng.choice((50, 500, 2000))
-    return rng.choice((20, 100, 300, 700, 1500, 3000))
+    return round(rng.choice((0.2, 0.8, 1.5, 2.5, 4, 8)) * settings.election_timeout_ms)
 
 
 def _target(rng: random.Random, settings: Settings) -> str:
@@ -215,9 +225,10 @@ def _crash_many(rng: random.Random, settings: Settings, clients: int) -> tuple[s
 
 
 def _crash_at(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
-    moment = rng.choice(ALL_MOMENTS)
-    nth = rng.choice((1, 1, 2, 5, MESSAGE_MOMENT_NTH_MAX))
-    return _target(rng, settings), {"moment": moment, "nth": nth, "power": rng.random() < 0.5}
+    moment = rng.choices(ALL_MOMENTS, _MOMENT_WEIGHTS)[0]
+    nth = rng.choice((1, 1, 2, 5))
+    target = rng.choice(("anyone", "anyone", "anyone", _target(rng, settings)))
+    return target, {"moment": moment, "nth": nth, "power": rng.random() < 0.5}
 
 
 def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:

@@ -12,6 +12,7 @@ import errno
 import os
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from raftcoord.consensus.interface import NotLeaderError
@@ -127,16 +128,23 @@ class Nemesis:
             host.crash(power=bool(fault.options.get("power")), down_s=down_ms / 1000)
 
     def crash_at(self, fault: Fault) -> None:
-        host, moment = self._replica(fault.target), fault.options["moment"]
-        nth = int(fault.options.get("nth", 1))
+        moment, nth = str(fault.options["moment"]), int(fault.options.get("nth", 1))
         power = bool(fault.options.get("power"))
+        anyone = fault.target == "anyone"
+        hosts = list(self._world.replicas.values()) if anyone else [self._replica(fault.target)]
+        is_sprung = False
 
-        def action() -> None:
+        def spring(host: ReplicaHost) -> None:
+            nonlocal is_sprung
+            if is_sprung:
+                return
+            is_sprung = True
             self._world.trace("crash_at", (host.name, moment))
             self.happened[f"crash_at {moment}"] = self.happened.get(f"crash_at {moment}", 0) + 1
             host.crash_now(power=power, down_s=fault.last_ms / 1000)
 
-        self._set_trap(host, moment, nth, action)
+        for host in hosts:
+            self._set_trap(host, moment, nth, partial(spring, host))
 
     def _set_trap(self, host: ReplicaHost, moment: str, nth: int, action: Callable[[], None]) -> None:
         if moment in MOMENTS:

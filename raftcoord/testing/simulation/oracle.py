@@ -19,6 +19,7 @@ from typing import Any, Final
 import msgspec
 
 from raftcoord.machine import Applied
+from raftcoord.machine.outcome import Completed
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import OPERATIONS, Kind, Operation
 from raftcoord.testing.simulation.model import Answer, Model, Number, Session, Wait
@@ -64,16 +65,19 @@ class Oracle:
         """Take in the next entry with what a machine made of it. Raises Violation."""
         self.index = index
         _, commands = _decode(payload)
-        effects: list[tuple[Wait, Answer]] = []
         ended: list[int] = []
+        served = 0  # effects of the commands so far: the machine lists them in the order of the commands
         if len(commands) != len(applied.results):
             raise Violation("machine", f"{len(applied.results)} results for {len(commands)} commands")
         for command, result in zip(commands, applied.results, strict=True):
             self._take_command(command, result, ended)
-            effects += self.model.effects
+            effects = self.model.effects
+            self._compare_effects(effects, applied.completed[served : served + len(effects)])
+            served += len(effects)
         if ended != applied.ended:
             raise Violation("machine", f"sessions {applied.ended} ended, not {ended}, at index {index}")
-        self._compare_effects(effects, applied)
+        if served < len(applied.completed):
+            raise Violation("machine", f"served at index {index}: {applied.completed[served:]}")
         self._note_versions()
 
     def _take_command(self, command: list[Any], result: tuple[int, Any], ended: list[int]) -> None:
@@ -118,13 +122,13 @@ class Oracle:
                 nonce: session for nonce, session in self._nonces.items() if session in self.model.sessions
             }
 
-    def _compare_effects(self, effects: list[tuple[Wait, Answer]], applied: Applied) -> None:
+    def _compare_effects(self, effects: list[tuple[Wait, Answer]], completed: list[Completed]) -> None:
         expected: dict[tuple[str, bytes], list[tuple[Wait, Answer]]] = {}
         waits: dict[Key, Wait] = {}
         for wait, answer in effects:
             expected.setdefault(wait.place, []).append((wait, answer))
             waits[wait.session, wait.sequence] = wait
-        for session, sequence, code, payload in applied.completed:
+        for session, sequence, code, payload in completed:
             where = f"session {session} sequence {sequence} at index {self.index}"
             served = waits.get((session, sequence))
             line = expected.get(served.place) if served is not None else None
