@@ -7,9 +7,11 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 TEST_ARGS ?=
 BENCH_ARGS ?=
+SEEDS ?= 300
+SIMULATE_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test simulate coverage lint format bench clean
 
 help: ## Show the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +21,14 @@ demo: $(VENV)/.installed ## Ten workers share objects while the leader is killed
 
 test: $(VENV)/.installed ## Run all tests (TEST_ARGS="tests/unit -k frames" selects)
 	$(BIN)/python -m pytest $(TEST_ARGS)
+
+simulate: $(VENV)/.installed ## Whole clusters under fresh seeds, and under all that ever failed (SEEDS=1000 runs more)
+	$(BIN)/raftcoord-sim --seeds $(SEEDS) --also tests/simulation/seeds.txt $(SIMULATE_ARGS)
+
+coverage: $(VENV)/.installed ## What of consensus and machine the simulation reaches (SEEDS=300)
+	$(BIN)/coverage run --branch --include='raftcoord/consensus/*,raftcoord/machine/*' \
+		$(BIN)/raftcoord-sim --seeds $(SEEDS) --first-seed 1 --jobs 1
+	$(BIN)/coverage report --show-missing --skip-empty
 
 lint: $(VENV)/.installed ## Check format, lint rules and types
 	$(BIN)/ruff format --check .

@@ -101,7 +101,7 @@ def run_seeds(seeds: list[int], jobs: int | None, patch: str | None) -> int:
     """Run seeds on all cores with a progress bar; stop at the first failure and show it."""
     console = Console()
     began = time.perf_counter()
-    simulated_s = real_s = 0.0
+    simulated_s = cpu_s = 0.0
     calls = 0
     console.print(f"seeds {seeds[0]} … {seeds[-1]}", highlight=False)
     with (
@@ -110,7 +110,7 @@ def run_seeds(seeds: list[int], jobs: int | None, patch: str | None) -> int:
     ):
         failed = None
         for result in results:
-            simulated_s, real_s = simulated_s + result.simulated_s, real_s + result.real_s
+            simulated_s, cpu_s = simulated_s + result.simulated_s, cpu_s + result.cpu_s
             calls += result.calls
             if result.violation is not None:
                 failed = result
@@ -123,7 +123,7 @@ def run_seeds(seeds: list[int], jobs: int | None, patch: str | None) -> int:
         return Exit.NO
     console.print(
         f"{len(seeds)} seeds, no promise broken: {simulated_s:,.0f} simulated seconds, {calls:,} calls, "
-        f"in {took_s:,.0f} s ({simulated_s / real_s:.0f} simulated seconds per second of a core, "
+        f"in {took_s:,.0f} s ({simulated_s / cpu_s:.0f} simulated seconds per second of a core, "
         f"{3600 * len(seeds) / took_s:,.0f} seeds per hour)",
         highlight=False,
     )

@@ -1,7 +1,7 @@
 """What variables and locks do, one operation after the other: models for `linearizability`.
 
-Queues are in `queue_model`. The models are written from what the objects promise to their users, so nothing of the state machine is used here,
-and nothing must be: a model that shares its code would share its mistakes.
+Queues are in `queue_model`. The models are written from what the objects promise to their users. Nothing of
+the state machine is used here, and nothing must be: a model that shares its code would share its mistakes.
 
 Inputs are dataclasses, named after the calls. Values must be hashable and equal to themselves; as everywhere
 in Python 1, 1.0 and True are equal. A call that raised an error which says that nothing happened is left out

@@ -1,11 +1,11 @@
-"""What a queue does, one operation after the other: a model for `linearizability`.
+"""What a queue does, one operation after the other: a model for `linearizability`, and foresight for it.
 
-Which of two overlapping puts came first shows only when their items are taken. To a search that must decide it
-when the puts take effect, every such pair doubles the number of states, and a queue of thirty items is out of
-reach. So the model is given the history, and leaves the order of overlapping puts open until it shows.
+Which of two overlapping puts came first shows only when their items are taken. To a search that must decide
+it when the puts take effect, every such pair doubles the number of states, and a queue of thirty items is out
+of reach. So the model is given the history, and leaves the order of overlapping puts open until it shows.
 
-What must not live here: anything of the state machine, as in `models`. What is said there of inputs, of values
-and of unknown outcomes holds here too.
+What must not live here: anything of the state machine, as in `models`. What is said there of inputs, values
+and unknown outcomes holds here too.
 
 Invariants:
   1. A queue is a row of groups. An item of one group is in front of all items of later groups.
@@ -13,17 +13,21 @@ Invariants:
      it: what is put afterwards was put later.
   3. An item may leave the first group if no put of another item there returned before its own was called.
      As calls and returns are intervals, some order of the puts then explains every order in which items left.
-  4. Without the history every put is a group of its own, and the order is that of effect. With it the model
-     allows the same histories, apart from bounds: a bounded queue may be taken for full a little later.
+  4. A take of unknown outcome takes nothing that must still be there for the answers of others.
+  5. Without the history every put is a group of its own, and the order is that of effect. With it the model
+     allows the same histories, apart from bounds: two puts that overlap may change places though only one of
+     them had room at its time.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import inf
 from typing import Any, NamedTuple, TypeAlias
 
-from raftcoord.testing.linearizability import UNKNOWN, Operation
+from raftcoord.testing.linearizability import STEPS_MAX, UNKNOWN, Operation, Result, check
 
 Loan: TypeAlias = int | str
 Values: TypeAlias = tuple[Any, ...]
@@ -143,10 +147,13 @@ class QueueModel:
         self._returns: list[float] = []
         # While a batch waits for more items than there are a drain gets none: then an empty one says nothing.
         self._has_batches = False
+        # How often a value may come into the queue, less how often it was certainly taken out.
+        self._spare: Counter[Any] = Counter()
+        self._returned_loans: set[Loan] = set()
+        self._has_history = False
         for operation in history:
-            self._has_batches |= isinstance(operation.input, TakeBatch)
-            if isinstance(operation.input, Put | PutMany):
-                self._note_put(operation, _values_of(operation.input))
+            self._has_history = True
+            self._note(operation)
         self._steps: Mapping[type, Callable[[QueueState, Any, Any], Iterable[Hashable]]] = {
             Put: self._put,
             PutMany: self._put,
@@ -158,7 +165,20 @@ class QueueModel:
             Return: self._return,
         }
 
+    def _note(self, operation: Operation) -> None:
+        match operation.input:
+            case Put() | PutMany():
+                self._note_put(operation, _values_of(operation.input))
+            case GiveBack(values):
+                self._spare.update(values)
+            case Return(loan):
+                self._returned_loans.add(loan)
+            case TakeBatch():
+                self._has_batches = True
+        self._spare.subtract(_taken_values(operation))
+
     def _note_put(self, operation: Operation, values: Values) -> None:
+        self._spare.update(values)
         number = self._numbers.setdefault(values, len(self._numbers))
         if number == len(self._calls):
             self._calls.append(operation.call_at)
@@ -210,6 +230,13 @@ class QueueModel:
             states = [rest for before in states for head, rest in self._heads(before) if head == value]
         return states
 
+    def _may_vanish(self, value: Any) -> bool:
+        return not self._has_history or self._spare[value] > 0
+
+    def _loan_of(self, made: Take | TakeBatch | Drain) -> Loan | None:
+        """Return by which name the items may come back; None if they are gone for good."""
+        return made.loan if not self._has_history or made.loan in self._returned_loans else None
+
     def _without_any(self, state: QueueState, count: int, loan: Loan | None) -> Iterable[QueueState]:
         """Return the queues that remain when so many items are taken, and nobody knows which."""
         states: dict[tuple[QueueState, Values], None] = {(state, ()): None}
@@ -218,27 +245,36 @@ class QueueModel:
                 (rest, taken if loan is None else (*taken, head)): None
                 for before, taken in states
                 for head, rest in self._heads(before)
+                if loan is not None or self._may_vanish(head)
             }
         for rest, taken in states:
             yield rest if loan is None else _lent(rest, loan, (((_ALONE, taken),),))
 
     def _take(self, state: QueueState, made: Take, output: Any) -> Iterable[QueueState]:
-        return (
-            self._without_any(state, 1, made.loan) if output is UNKNOWN else self._without(state, (output,))
-        )
+        if output is UNKNOWN:
+            return self._without_any(state, 1, self._loan_of(made))
+        return self._without(state, (output,))
 
     def _take_batch(self, state: QueueState, made: TakeBatch, output: Any) -> Iterable[QueueState]:
         if output is UNKNOWN:
-            return self._without_any(state, made.count, made.loan)
+            return self._without_any(state, made.count, self._loan_of(made))
         return self._without(state, output) if len(output) == made.count else ()
 
     def _drain(self, state: QueueState, made: Drain, output: Any) -> Iterable[QueueState]:
         if output is UNKNOWN:
-            rest = QueueState((), False, state.loans)
-            return (rest if made.loan is None or not state.groups else _lent(rest, made.loan, state.groups),)
+            return self._without_all(state, self._loan_of(made))
         if not output and self._has_batches:
             return (state,)
         return [rest for rest in self._without(state, output) if not rest.groups]
+
+    def _without_all(self, state: QueueState, loan: Loan | None) -> Iterable[QueueState]:
+        rest = QueueState((), False, state.loans)
+        if loan is not None:
+            return (_lent(rest, loan, state.groups),)
+        vanish = all(
+            self._may_vanish(value) for group in state.groups for _, values in group for value in values
+        )
+        return (rest,) if vanish else ()
 
     def _size(self, state: QueueState, made: Size, output: Any) -> Iterable[QueueState]:
         if output is UNKNOWN:
@@ -254,6 +290,59 @@ class QueueModel:
                 kept = tuple(lent for lent in state.loans if lent[0] != made.loan)
                 return (_with_head(state, groups)._replace(loans=kept),)
         return (state,)
+
+
+def check_queue(history: Iterable[Operation], *, maxsize: int = 0, steps_max: int = STEPS_MAX) -> Result:
+    """Tell whether the history of one queue is linearizable; with all the foresight there is."""
+    operations = settled(history)
+    return check(QueueModel(operations, maxsize=maxsize), operations, steps_max=steps_max)
+
+
+def settled(history: Iterable[Operation]) -> list[Operation]:
+    """Settle the puts of unknown outcome as far as the answers of others tell, without changing the verdict.
+
+    If somebody got an item that was put once, it was put by then. If nobody got any item of a put, the
+    history is as good without it: an order of effect remains one without the put, and without the takes of
+    unknown outcome that had its items. That is so unless sizes are told, or a batch may need the items.
+    """
+    operations = list(history)
+    puts = Counter[Any]()
+    taken_by: dict[Any, float] = {}
+    for operation in operations:
+        if isinstance(operation.input, Put | PutMany):
+            puts.update(_values_of(operation.input))
+        for value in _taken_values(operation):
+            taken_by[value] = min(operation.return_at, taken_by.get(value, operation.return_at))
+    for operation in operations:
+        if isinstance(operation.input, GiveBack):  # one that may come before the first take is like a put
+            puts.update(
+                value for value in operation.input.values if operation.call_at <= taken_by.get(value, inf)
+            )
+    are_counted = any(isinstance(operation.input, Size | TakeBatch) for operation in operations)
+    kept: list[Operation] = []
+    for operation in operations:
+        if isinstance(operation.input, Put | PutMany) and operation.output is UNKNOWN:
+            values = _values_of(operation.input)
+            if not (are_counted or taken_by.keys() & set(values)):
+                continue
+            known = [taken_by[value] for value in values if value in taken_by and puts[value] == 1]
+            if known and min(known) >= operation.call_at:
+                kept.append(replace(operation, return_at=min(known), output=None))
+                continue
+        kept.append(operation)
+    return kept
+
+
+def _taken_values(operation: Operation) -> Values:
+    """Return what a client certainly took."""
+    if operation.output is UNKNOWN:
+        return ()
+    match operation.input:
+        case Take():
+            return (operation.output,)
+        case TakeBatch() | Drain():
+            return tuple(operation.output)
+    return ()
 
 
 def _values_of(made: Put | PutMany) -> Values:

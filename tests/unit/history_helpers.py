@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
-from raftcoord.testing.linearizability import UNKNOWN, Model, Operation
+from raftcoord.testing.linearizability import UNKNOWN, Model, Operation, Verdict, check
 
 
 def done(call_at: float, return_at: float, made: Any, output: Any, client: int = 0) -> Operation:
@@ -17,11 +17,17 @@ def lost(call_at: float, made: Any, client: int = 0) -> Operation:
 
 
 def in_turn(*steps: Any) -> list[Operation]:
-    """Build a history in which nothing overlaps: (input, output), or an input alone for an unknown outcome."""
+    """Build a history in which nothing overlaps: (input, output), or an input alone: unknown outcome."""
     return [
         done(2 * number, 2 * number + 1, *step) if type(step) is tuple else lost(2 * number, step)
         for number, step in enumerate(steps)
     ]
+
+
+def is_linearizable(model: Model, operations: Iterable[Operation]) -> bool:
+    verdict = check(model, operations).verdict
+    assert verdict is not Verdict.UNDECIDED
+    return verdict is Verdict.LINEARIZABLE
 
 
 def naive(model: Model, operations: Sequence[Operation]) -> bool:

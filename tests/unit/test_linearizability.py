@@ -1,49 +1,23 @@
-"""The linearizability checker: recorded histories with known verdicts, hand-written ones, and random ones that
-are checked by a naive search too. What the models allow is in `test_linearizability_models`.
+"""The linearizability checker: recorded histories with known verdicts, and hand-written ones.
+
+What the models allow is in `test_linearizability_models`; random histories are among the property tests.
 """
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterable
 from dataclasses import replace
 from math import inf
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any
 
 import pytest
-from history_helpers import done, in_turn, lost, naive
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from history_helpers import done, in_turn, is_linearizable, lost
 
-from raftcoord.testing.linearizability import UNKNOWN, Model, Operation, Verdict, check, partition
-from raftcoord.testing.models import (
-    UNSET,
-    Acquire,
-    Add,
-    CompareAndSet,
-    CompareRevisionAndSet,
-    Delete,
-    Drain,
-    Get,
-    GetNow,
-    GetVersioned,
-    GiveBack,
-    LockModel,
-    Put,
-    PutMany,
-    QueueModel,
-    RegisterModel,
-    Release,
-    Return,
-    SessionEnd,
-    Set,
-    Size,
-    Take,
-    TakeBatch,
-    TryAcquire,
-)
+from raftcoord.testing.linearizability import UNKNOWN, Operation, Verdict, check, partition
+from raftcoord.testing.models import Get, RegisterModel, Set
+from raftcoord.testing.queue_model import Put, QueueModel, Take
 
 HISTORIES = Path(__file__).resolve().parents[1] / "histories"
 VERDICTS = dict(line.split() for line in (HISTORIES / "verdicts.txt").read_text("utf-8").splitlines())
@@ -56,13 +30,6 @@ LINE_PATTERNS = {
         r':key "(?P<key>\w+)", :value (?:"(?P<value>.*)"|nil)\}'
     ),
 }
-
-
-def is_linearizable(model: Model, operations: Iterable[Operation]) -> bool:
-    verdict = check(model, operations).verdict
-    assert verdict is not Verdict.UNDECIDED
-    return verdict is Verdict.LINEARIZABLE
-
 
 # Recorded histories.
 
@@ -292,203 +259,3 @@ def test_partition_keeps_the_order() -> None:
     history = in_turn(("b", 1), ("a", 2), ("b", 3))
     groups = partition(history, key=lambda operation: operation.input)
     assert list(groups.items()) == [("b", [history[0], history[2]]), ("a", [history[1]])]
-
-
-# Random histories: something really runs the operations, one after the other.
-
-WAITS: Final = object()
-
-
-class Thing(Protocol):
-    """An object that is too simple to be wrong, and knows which operations make sense."""
-
-    def choose(self, rng: random.Random, number: int) -> Any: ...
-
-    def answer(self, made: Any, is_lost: bool) -> Any:
-        """Do it; WAITS if it would wait or fail."""
-
-
-class Variable:
-    def __init__(self) -> None:
-        self.value: Any = UNSET
-        self.revision = 0
-        self.number = 0
-
-    def choose(self, rng: random.Random, number: int) -> Any:
-        value = rng.randrange(3)
-        expected = rng.choice((self.value, value, UNSET))
-        revision = rng.choice((self.revision, rng.randrange(4)))
-        compares = (CompareAndSet(expected, value), CompareRevisionAndSet(revision, value))
-        return rng.choice((Set(value), Get(), GetNow(), GetVersioned(), Add(value), Delete(), *compares))
-
-    def answer(self, made: Any, is_lost: bool) -> Any:
-        existed, fits = self.value is not UNSET, False
-        match made:
-            case Get() | GetVersioned() if not existed:
-                return WAITS
-            case Get() | GetNow():
-                return self.value
-            case GetVersioned():
-                return self.value, self.revision
-            case Delete():
-                self.value, self.revision = UNSET, 0
-                return existed
-            case CompareAndSet():
-                fits = self.value == made.expected
-            case CompareRevisionAndSet():
-                fits = self.revision == made.revision
-        if isinstance(made, CompareAndSet | CompareRevisionAndSet) and not fits:
-            return False
-        self.value = (self.value if existed else 0) + made.n if isinstance(made, Add) else made.value
-        self.number = self.revision = self.number + 1
-        return self.value if isinstance(made, Add) else fits or None
-
-
-class Lock:
-    def __init__(self) -> None:
-        self.holder = self.fence = 0
-
-    def choose(self, rng: random.Random, number: int) -> Any:
-        client, fence = rng.randrange(1, 4), rng.choice((self.fence, self.fence, rng.randrange(4)))
-        return rng.choice(
-            (Acquire(client), TryAcquire(client), Release(fence), Release(fence), SessionEnd(client))
-        )
-
-    def answer(self, made: Any, is_lost: bool) -> Any:
-        match made:
-            case TryAcquire() if self.holder:
-                return None
-            case Acquire() | TryAcquire() if not self.holder:
-                self.holder = made.client
-                self.fence += 1
-                return self.fence
-            case Release() if self.holder and made.fence == self.fence:
-                self.holder = 0
-                return None
-            case SessionEnd():
-                self.holder = 0 if self.holder == made.client else self.holder
-                return None
-        return WAITS
-
-
-class Queue:
-    def __init__(self, maxsize: int = 0) -> None:
-        self.maxsize = maxsize or 1000
-        self.items: list[int] = []
-        self.loans: dict[int, list[int]] = {}
-        self.taken: list[int] = []
-
-    def choose(self, rng: random.Random, number: int) -> Any:
-        takes = (Take(number), Take(number), TakeBatch(2, number), Drain(number))
-        returns = (Return(rng.choice([0, *self.loans])), GiveBack(tuple(self.taken)))
-        return rng.choice((Put(number), Put(number), PutMany((number, -number)), *takes, *returns, Size()))
-
-    def answer(self, made: Any, is_lost: bool) -> Any:
-        match made:
-            case Put() | PutMany():
-                values = made.values if isinstance(made, PutMany) else (made.value,)
-                if len(self.items) + len(values) > self.maxsize:
-                    return WAITS
-                self.items += values
-                return None
-            case Size():
-                return len(self.items)
-            case Return():
-                self.items[:0] = self.loans.pop(made.loan, [])
-                return None
-            case GiveBack():
-                self.items[:0], self.taken = made.values, []
-                return None
-        count = {Take: 1, TakeBatch: 2, Drain: len(self.items)}[type(made)]
-        if len(self.items) < count:
-            return WAITS
-        values, self.items = self.items[:count], self.items[count:]
-        if is_lost:
-            self.loans[made.loan] = values
-        else:
-            self.taken = values
-        return values[0] if isinstance(made, Take) else values
-
-
-KINDS: dict[str, tuple[Model, type[Thing]]] = {
-    "variable": (RegisterModel(), Variable),
-    "lock": (LockModel(), Lock),
-    "queue": (QueueModel(), Queue),
-}
-
-
-def random_history(rng: random.Random, thing: Thing, count: int, overlap: int) -> list[Operation]:
-    """Run operations at the times 0, 2, 4 ...; some are lost with their answer, and some before they ran."""
-    history: list[Operation] = []
-    for number in range(1, count + 1):
-        made, fate, now = thing.choose(rng, number), rng.randrange(8), 2 * number
-        call_at, return_at = now - rng.randint(0, overlap), now + rng.randint(0, overlap)
-        output = WAITS if fate == 0 else thing.answer(made, is_lost=fate == 1)
-        if output is not WAITS and fate > 1:
-            history.append(done(call_at, return_at, made, output))
-        elif fate < 2:
-            history.append(lost(call_at, made))
-    return history
-
-
-def corrupted(rng: random.Random, history: list[Operation]) -> list[Operation]:
-    """Change one answer, and let two operations change places."""
-    history = history.copy()
-    answered = [number for number, operation in enumerate(history) if operation.output is not UNKNOWN]
-    if answered:
-        number, other = rng.choice(answered), rng.choice(answered)
-        one, two = history[number], history[other]
-        if rng.randrange(2):
-            history[number] = replace(one, call_at=two.call_at, return_at=two.return_at)
-            history[other] = replace(two, call_at=one.call_at, return_at=one.return_at)
-        history[number] = replace(history[number], output=other_output(rng, one.output))
-    return history
-
-
-def other_output(rng: random.Random, output: Any) -> Any:
-    match output:
-        case bool():
-            return not output
-        case int():
-            return output + rng.choice((-1, 1))
-        case (value, revision):
-            return rng.choice(([revision, value], [value + 1, revision], [value, revision + 1]))
-        case [*values]:
-            return [*values, rng.randrange(4)]
-    return rng.randrange(4)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=60, deadline=None)
-@given(rng=st.randoms(use_true_random=False), count=st.integers(0, 30), overlap=st.integers(0, 9))
-def test_what_really_happened_is_accepted(kind: str, rng: random.Random, count: int, overlap: int) -> None:
-    model, thing = KINDS[kind]
-    result = check(model, random_history(rng, thing(), count, overlap))
-    assert result.verdict is Verdict.LINEARIZABLE, result.explain()
-
-
-@pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
-@given(rng=st.randoms(use_true_random=False), count=st.integers(1, 6), overlap=st.integers(0, 9))
-def test_the_checker_agrees_with_a_naive_search(
-    kind: str, rng: random.Random, count: int, overlap: int
-) -> None:
-    model, thing = KINDS[kind]
-    history = random_history(rng, thing(), count, overlap)
-    assert naive(model, history)
-    history = corrupted(rng, history)
-    assert is_linearizable(model, history) == naive(model, history)
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_good_part_of_what_is_corrupted_is_rejected(kind: str) -> None:
-    model, thing = KINDS[kind]
-    rng = random.Random(kind)
-    rejected_count = 0
-    for _ in range(300):
-        history = corrupted(rng, random_history(rng, thing(), 6, 4))
-        expected = naive(model, history)
-        assert is_linearizable(model, history) == expected
-        assert is_linearizable(model, history[::-1]) == expected
-        rejected_count += not expected
-    assert 75 < rejected_count < 275

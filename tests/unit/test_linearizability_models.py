@@ -1,47 +1,54 @@
 """The models of variables, locks and queues: what each may answer, and what it must not.
 
-Nothing overlaps in these histories: a step is an input with its output, or an input alone when its client never
-learned the outcome. What overlaps is in `test_linearizability`.
+Mostly nothing overlaps in these histories: a step is an input with its output, or an input alone when its
+client never learned the outcome.
 """
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, TypeAlias, cast
 
 import pytest
-from history_helpers import in_turn, naive
+from history_helpers import done, in_turn, lost, naive
 
-from raftcoord.testing.linearizability import Model, Verdict, check
+from raftcoord.client.aio_variable import UNSET
+from raftcoord.testing.linearizability import UNKNOWN, Model, Operation, Verdict, check
 from raftcoord.testing.models import (
-    UNSET,
     Acquire,
     Add,
     CompareAndSet,
     CompareRevisionAndSet,
     Delete,
-    Drain,
     Get,
     GetNow,
     GetVersioned,
-    GiveBack,
     LockModel,
+    RegisterModel,
+    Release,
+    SessionEnd,
+    Set,
+    TryAcquire,
+)
+from raftcoord.testing.queue_model import (
+    Drain,
+    GiveBack,
     Put,
     PutMany,
     QueueModel,
-    RegisterModel,
-    Release,
+    QueueState,
     Return,
-    SessionEnd,
-    Set,
     Size,
     Take,
     TakeBatch,
-    TryAcquire,
+    check_queue,
+    settled,
 )
 
 Steps: TypeAlias = list[Any]
+Table: TypeAlias = dict[str, tuple[bool, Steps]]
 
-REGISTER: dict[str, tuple[bool, Steps]] = {
+REGISTER: Table = {
     "set, get": (True, [(Set(1), None), (Get(), 1)]),
     "stale read": (False, [(Set(1), None), (Set(2), None), (Get(), 1)]),
     "value from nowhere": (False, [(Set(1), None), (Get(), 2)]),
@@ -137,7 +144,7 @@ REGISTER: dict[str, tuple[bool, Steps]] = {
     "unknown reads": (True, [Get(), GetNow(), GetVersioned(), (Set(1), None), (Get(), 1)]),
 }
 
-LOCK: dict[str, tuple[bool, Steps]] = {
+LOCK: Table = {
     "in turn": (True, [(Acquire(1), 3), (Release(3), None), (Acquire(2), 8), (Release(8), None)]),
     "held twice": (False, [(Acquire(1), 3), (Acquire(2), 4)]),
     "held twice by one": (False, [(Acquire(1), 3), (Acquire(1), 4)]),
@@ -181,7 +188,7 @@ LOCK: dict[str, tuple[bool, Steps]] = {
 }
 
 PUT_12: Steps = [(Put(1), None), (Put(2), None)]
-QUEUE: dict[str, tuple[bool, Steps]] = {
+QUEUE: Table = {
     "first in, first out": (True, [*PUT_12, (Size(), 2), (Take(), 1), (Take(), 2), (Size(), 0)]),
     "out of order": (False, [*PUT_12, (Take(), 2)]),
     "lost item": (False, [*PUT_12, (Take(), 1), (Put(3), None), (Take(), 3)]),
@@ -228,7 +235,7 @@ QUEUE: dict[str, tuple[bool, Steps]] = {
         [*PUT_12, Drain("a"), (Size(), 0), Return("a"), (Put(3), None), (Drain(), [1, 2, 3])],
     ),
 }
-BOUNDED: dict[str, tuple[bool, Steps]] = {
+BOUNDED: Table = {
     "full": (True, [*PUT_12, (Take(), 1), (Put(3), None), (Drain(), [2, 3])]),
     "overfull": (False, [*PUT_12, (Put(3), None)]),
     "many at once": (True, [(PutMany((1, 2)), None), (Size(), 2)]),
@@ -239,31 +246,39 @@ BOUNDED: dict[str, tuple[bool, Steps]] = {
         [*PUT_12, (Take(), 1), GiveBack((1,)), (Put(3), None), (Drain(), [1, 2, 3])],
     ),
 }
-BATCHES: dict[str, tuple[bool, Steps]] = {
+BATCHES: Table = {
     "a batch is first in line": (True, [TakeBatch(3), *PUT_12, (Drain(), []), (Drain(), [1, 2])]),
     "a drain never takes a part": (False, [TakeBatch(3), *PUT_12, (Drain(), [1])]),
 }
-CASES: list[tuple[str, Model, dict[str, tuple[bool, Steps]]]] = [
-    ("register", RegisterModel(), REGISTER),
-    ("lock", LockModel(), LOCK),
-    ("queue", QueueModel(), QUEUE),
-    ("bounded queue", QueueModel(maxsize=2), BOUNDED),
-    ("queue with batches", QueueModel(batch_getters=True), BATCHES),
+CASES: list[tuple[str, Callable[[list[Operation]], Model], Table]] = [
+    ("register", lambda history: RegisterModel(), REGISTER),
+    ("lock", lambda history: LockModel(), LOCK),
+    ("queue", QueueModel, QUEUE),
+    ("queue without foresight", lambda history: QueueModel(), QUEUE),
+    ("bounded queue", lambda history: QueueModel(history, maxsize=2), BOUNDED),
+    ("queue with batches", QueueModel, BATCHES),
 ]
 
 
 @pytest.mark.parametrize(
-    ("model", "good", "steps"),
+    ("make", "good", "steps"),
     [
-        pytest.param(model, good, steps, id=f"{kind}: {name}")
-        for kind, model, table in CASES
+        pytest.param(make, good, steps, id=f"{kind}: {name}")
+        for kind, make, table in CASES
         for name, (good, steps) in table.items()
     ],
 )
-def test_what_objects_may_answer(model: Model, good: bool, steps: Steps) -> None:
-    result = check(model, in_turn(*steps))
+def test_what_objects_may_answer(make: Callable[[list[Operation]], Model], good: bool, steps: Steps) -> None:
+    history = in_turn(*steps)
+    result = check(make(history), history)
     assert result.verdict is (Verdict.LINEARIZABLE if good else Verdict.NOT_LINEARIZABLE), result.explain()
-    assert naive(model, in_turn(*steps)) == good
+    assert naive(make(history), history) == good
+
+
+@pytest.mark.parametrize("name", QUEUE)
+def test_what_is_settled_beforehand_does_not_change_the_verdict(name: str) -> None:
+    good, steps = QUEUE[name]
+    assert (check_queue(in_turn(*steps)).verdict is Verdict.LINEARIZABLE) == good
 
 
 def test_every_operation_is_answered_and_of_unknown_outcome_somewhere() -> None:
@@ -271,3 +286,68 @@ def test_every_operation_is_answered_and_of_unknown_outcome_somewhere() -> None:
     answered = {type(step[0]) for step in steps if type(step) is tuple}
     unknown = {type(step) for step in steps if type(step) is not tuple}
     assert answered ^ unknown == {Return}  # nobody is told of a return
+
+
+def test_puts_of_unknown_outcome_are_settled_by_what_others_took() -> None:
+    put, many = lost(0, Put(1)), lost(1, PutMany((2, 3)))
+    takes = [done(2, 9, Take(), 1), done(4, 8, Take(), 2)]
+    assert settled([put, many, *takes]) == [
+        done(0, 9, Put(1), None),
+        done(1, 8, PutMany((2, 3)), None),
+        *takes,
+    ]
+    assert settled([put, many]) == []
+    size = done(2, 3, Size(), 1)
+    assert settled([put, many, size]) == [put, many, size]
+    again = done(3, 4, Put(1), None)
+    assert settled([put, again, *takes]) == [put, again, *takes]
+    too_late = lost(10, Put(1))
+    assert settled([too_late, *takes]) == [too_late, *takes]
+
+
+def test_the_order_of_overlapping_puts_is_open_until_it_shows() -> None:
+    puts = [done(2 * number, 2 * number + 3, Put(number), None) for number in range(30)]
+
+    def with_takes(*values: int) -> list[Operation]:
+        return puts + [
+            done(100 + 2 * turn, 101 + 2 * turn, Take(), value) for turn, value in enumerate(values)
+        ]
+
+    swapped = [number ^ 1 for number in range(30)]
+    good, bad = with_takes(*swapped), with_takes(*swapped[:-4], 29, *swapped[-4:-2])
+    assert check(QueueModel(good), good, steps_max=200).verdict is Verdict.LINEARIZABLE
+    result = check(QueueModel(bad), bad, steps_max=500)
+    assert result.verdict is Verdict.NOT_LINEARIZABLE
+    assert str(result.states[0]) == "<queue [{26, 27, 28, 29}]>"
+    assert check(QueueModel(), bad, steps_max=20_000).verdict is Verdict.UNDECIDED
+
+
+def test_a_size_closes_the_order() -> None:
+    one, two = done(0, 9, Put(1), None), done(0, 9, Put(2), None)
+    size = done(3, 4, Size(), 1)
+    swapped = [done(5, 6, Take(), 1), done(10, 11, Take(), 2)]
+    for first, second in ((one, two), (two, one)):
+        history = [first, second, size, *swapped]
+        assert check_queue(history).verdict is Verdict.LINEARIZABLE
+        seen = [*history[:2], done(1, 2, Drain(), [])]
+        assert check_queue(seen).verdict is Verdict.LINEARIZABLE
+    early = [done(0, 1, Put(1), None), two, done(2, 3, Size(), 1), done(4, 5, Size(), 2)]
+    assert check_queue([*early, done(10, 11, TakeBatch(2), [1, 2])]).verdict is Verdict.LINEARIZABLE
+    assert check_queue([*early, done(10, 11, TakeBatch(2), [2, 1])]).verdict is Verdict.NOT_LINEARIZABLE
+    # The puts overlap, but 1 was there alone before 2 was called.
+    open_put = [done(0, 9, Put(1), None), done(3, 9, Put(2), None), done(10, 11, TakeBatch(2), [2, 1])]
+    assert check_queue(open_put).verdict is Verdict.LINEARIZABLE
+    assert check_queue([done(1, 2, Size(), 1), *open_put]).verdict is Verdict.NOT_LINEARIZABLE
+
+
+def test_a_state_is_readable() -> None:
+    history = [lost(0, Take("a")), lost(0, Return("a")), *in_turn((PutMany((1, 2)), None), (Put(3), None))]
+    model = QueueModel(history)
+    (put,) = model.step(model.initial(), PutMany((1, 2)), None)
+    (both,) = model.step(cast("QueueState", put), Put(3), None)
+    (taken,) = model.step(cast("QueueState", put), Take("a"), UNKNOWN)
+    assert [str(put), str(both), str(taken)] == [
+        "<queue [1, 2]>",
+        "<queue [{1, 2, 3}]>",
+        "<queue [2] loan 'a': [1]>",
+    ]

@@ -64,14 +64,18 @@ def run_batch(
     """Run seeds side by side and yield what comes of them; closing the iterator ends the rest.
 
     Args:
-        jobs: how many processes; as many as there are cores when None.
+        jobs: how many processes, as many as there are cores when None; 1 is this one.
         patch: see `load_patch`; put over production code in every process.
     """
     jobs = jobs or os.cpu_count() or 1
+    tasks = ((seed, patch) for seed in seeds)
+    if jobs == 1:
+        yield from map(_simulate_patched, tasks)
+        return
     context = multiprocessing.get_context("spawn")
     pool: Pool = context.Pool(jobs, _begin_worker, maxtasksperchild=SEEDS_PER_PROCESS)
     try:
-        yield from pool.imap_unordered(_simulate_patched, ((seed, patch) for seed in seeds))
+        yield from pool.imap_unordered(_simulate_patched, tasks)
     finally:
         pool.terminate()
         pool.join()

@@ -19,18 +19,31 @@ SNAPSHOTS = "/data/snapshots"
 
 @dataclass(frozen=True, slots=True)
 class Rot:
-    """One bit of one file."""
+    """A byte of a file that one of its bits turns into another one."""
 
     path: str
     offset: int
-    bit: int
+    good: int
+    bad: int
 
-    def flip(self, disk: FaultyDisk) -> None:
-        """Flip it, or flip it back."""
+    def begin(self, disk: FaultyDisk) -> None:
+        """Flip the bit."""
+        self._put(disk, self.bad)
+
+    def repair(self, disk: FaultyDisk) -> None:
+        """Flip it back."""
+        self._put(disk, self.good)
+
+    def is_there(self, disk: FaultyDisk) -> bool:
+        """Whether the bit is flipped: a loss of power may have brought an older version of it back."""
+        inode = disk.files.get(self.path)
+        return inode is not None and inode.current[self.offset : self.offset + 1] == bytes((self.bad,))
+
+    def _put(self, disk: FaultyDisk, value: int) -> None:
         inode = disk.files.get(self.path)
         for data in (inode.current, inode.durable) if inode is not None else ():
             if self.offset < len(data):
-                data[self.offset] ^= 1 << self.bit
+                data[self.offset] = value
 
 
 def find_rot(disk: FaultyDisk, what: str, rng: random.Random) -> Rot | None:
@@ -39,7 +52,9 @@ def find_rot(disk: FaultyDisk, what: str, rng: random.Random) -> Rot | None:
     if not places:
         return None
     path, start, stop = rng.choice(places)
-    return Rot(path, rng.randrange(start, stop), rng.randrange(8))
+    offset = rng.randrange(start, stop)
+    good = disk.files[path].current[offset]
+    return Rot(path, offset, good, good ^ (1 << rng.randrange(8)))
 
 
 def _snapshot_places(disk: FaultyDisk) -> list[tuple[str, int, int]]:

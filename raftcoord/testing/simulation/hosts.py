@@ -89,6 +89,7 @@ class ReplicaHost:
         on_server: told of every server before it is started.
         on_started: told of every server that has recovered and listens; returns what can be seen of it.
         after_iteration: called after every iteration of the replica.
+        tell: takes (who, what) of what a reader may want to know.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class ReplicaHost:
         on_server: Callable[[ReplicaHost, ReplicaServer], None],
         on_started: Callable[[ReplicaHost, ReplicaServer], EngineView],
         after_iteration: Callable[[ReplicaHost], None],
+        tell: Callable[[str, object], None],
     ) -> None:
         self.name = name
         self.process: Process | None = None
@@ -115,7 +117,7 @@ class ReplicaHost:
         self._number, self._seed = number, seed
         self._scheduler, self._network, self._settings = scheduler, network, settings
         self._on_server, self._on_started = on_server, on_started
-        self._after_iteration = after_iteration
+        self._after_iteration, self._tell = after_iteration, tell
         rates = settings.replica_rates
         rate = rates[(number - 1) % len(rates)] if rates else 1.0
         self._rng = stream(seed, name)
@@ -197,6 +199,7 @@ class ReplicaHost:
         self._exit(process, server.fatal_error)
 
     def _exit(self, process: Process, error: BaseException | None) -> None:
+        self._tell(self.name, f"stopped: {error}")
         if error is not None:
             self.stopped_by_itself += 1
             if self.excuse is None:

@@ -79,6 +79,7 @@ class Model:
         self.waits: list[Wait] = []
         self.loans: list[Loan] = []
         self.effects: list[tuple[Wait, Answer]] = []
+        self.given_back: list[bytes] = []  # every item that ever came back from a loan
 
     # One command.
 
@@ -290,6 +291,7 @@ class Model:
     def _give_back(self, loan: Loan) -> None:
         self.loans.remove(loan)
         loan.queue.items[:0] = loan.values
+        self.given_back += loan.values
 
     def _take(self, session_id: int, sequence: int, queue: Queue, count: int) -> Answer | None:
         if len(queue.items) < count:

@@ -41,6 +41,7 @@ MESSAGE_MOMENTS: Final = tuple(
         "timeout_now",
     )
 )
+EXCUSED_S: Final = 5.0  # a replica may still be busy with stopping when its disk is well again
 ALL_MOMENTS: Final = (*MOMENTS, *MESSAGE_MOMENTS)
 
 
@@ -73,6 +74,11 @@ class Nemesis:
         for host in self._world.replicas.values():
             host.disk.disarm()
             host.start_soon()
+        self._world.scheduler.after(EXCUSED_S, self._excuse_nobody)
+
+    def _excuse_nobody(self) -> None:
+        for host in self._world.replicas.values():
+            host.excuse = None
 
     def _until(self, last_ms: int, undo: Callable[[], None]) -> None:
         self._count += 1
@@ -260,13 +266,13 @@ class Nemesis:
         rot = find_rot(host.disk.store, str(fault.options.get("what", "journal")), self._rng)
         if rot is None:
             return
-        rot.flip(host.disk.store)
+        rot.begin(host.disk.store)
         host.rotten = rot
         host.excuse = "a bit flipped on its disk"
 
         def repair() -> None:
             host.rotten = None
-            rot.flip(host.disk.store)
+            rot.repair(host.disk.store)
 
         self._until(fault.last_ms, repair)
 

@@ -58,6 +58,7 @@ class World:
                 on_server=self._on_server,
                 on_started=self._on_started,
                 after_iteration=self._after_iteration,
+                tell=self.trace,
             )
             for number, name in enumerate(replica_names(settings), start=1)
         }
@@ -98,7 +99,7 @@ class World:
         self._watched[host.name] = watch_machine(server, self)
 
     def _on_started(self, host: ReplicaHost, server: ReplicaServer) -> EngineView:
-        if host.rotten is not None:
+        if host.rotten is not None and host.rotten.is_there(host.disk.store):
             self.scheduler.fail(Violation("damage is refused", f"{host.name} serves from {host.rotten}"))
         elif host.disk.store.capacity_bytes is None:
             host.excuse = None
