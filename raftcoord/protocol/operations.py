@@ -27,6 +27,12 @@ SEQUENCE_MAX: Final = 2**62
 BATCH_ITEMS_MAX: Final = 10_000
 DRAIN_BYTES_MAX: Final = 4 * 1024 * 1024  # one QUEUE_GET of count -1 takes no more, and BATCH_ITEMS_MAX items
 QUEUE_MAXSIZE_MAX: Final = 2**31
+DELIVERIES_MAX: Final = 2**31
+LEASES_MAX: Final = 100_000  # of one semaphore; also readers of one RWLock, and claims of one queue
+MULTILOCK_NAMES_MAX: Final = 1000  # of one request
+TOPIC_MESSAGES_MAX: Final = 1_000_000  # that a topic may retain
+TOPIC_BYTES_MAX: Final = 2**30
+TTL_MS_MAX: Final = 10 * 365 * 24 * 3_600_000  # of a variable; also the age of a topic's messages
 CLIENT_NAME_BYTES_MAX: Final = 128
 SESSION_TTL_MS_MIN: Final = 500
 SESSION_TTL_MS_MAX: Final = 3_600_000
@@ -41,7 +47,8 @@ class Operation(IntEnum):
     CLOSE_SESSION = 3  # () -> None; releases everything that the session holds
     CONFIRM = 4  # () -> None; carries nothing but its `acked`
     CANCEL = 5  # (target sequence) -> the target's [code, payload] if it is final, else its wait is ended
-    RETURN = 6  # (target sequence) -> items given back: a QUEUE_GET that nobody wanted any more is undone
+    RETURN = 6  # (target sequence) -> items given back: a QUEUE_GET or _CLAIM that nobody wanted is undone
+    SESSION_NAMES = 8  # (sessions) -> list of client names, "" for the unknown
 
     VARIABLE_SET = 16  # (name, value) -> revision
     VARIABLE_GET = 17  # (name, wait) -> [value, revision]; UNSET
@@ -49,15 +56,43 @@ class Operation(IntEnum):
     VARIABLE_ADD = 19  # (name, delta blob) -> [sum blob, revision]; unset counts as 0; WRONG_TYPE, OVERFLOW
     VARIABLE_DELETE = 20  # (name) -> bool: existed
     VARIABLE_WATCH = 21  # (name, seen_revision, wait) -> [value | None, revision] once it differs; EMPTY
+    VARIABLE_SET_WITH = 22  # (name, value, ttl_ms, ephemeral) -> revision; ttl_ms 0: none
 
     QUEUE_PUT = 32  # (name, maxsize, values, wait) -> size after; all or none; FULL
     QUEUE_GET = 33  # (name, maxsize, count, wait) -> list of values; count -1 drains; EMPTY
     QUEUE_SIZE = 34  # (name) -> int
     QUEUE_CLOSE = 35  # (name) -> bool: existed; waiting calls end with CLOSED
+    QUEUE_CLAIM = 36  # (name, maxsize, limits, wait) -> [fence, value, deliveries]; EMPTY
+    QUEUE_ACK = 37  # (name, fence) -> None; NOT_HOLDER
+    QUEUE_NACK = 38  # (name, fence) -> None; NOT_HOLDER
 
     LOCK_ACQUIRE = 48  # (name, wait) -> fence; HELD
     LOCK_RELEASE = 49  # (name, fence) -> None; NOT_HOLDER
     LOCK_STATUS = 50  # (name) -> [session, fence, waiters] or None
+    LOCK_WAITERS = 51  # (name) -> list of session ids, in line
+
+    EVENT_SET = 64  # (name) -> bool: it was clear
+    EVENT_CLEAR = 65  # (name) -> bool: it was set
+    EVENT_WAIT = 66  # (name, wait) -> None once it is set; UNSET
+    EVENT_IS_SET = 67  # (name) -> bool
+
+    SEMAPHORE_ACQUIRE = 80  # (name, max_leases, wait) -> fence; HELD; CONFLICT [max_leases]
+    SEMAPHORE_RELEASE = 81  # (name, fence) -> None; NOT_HOLDER
+    SEMAPHORE_STATUS = 82  # (name) -> [max_leases, leases, waiters] or None
+    SEMAPHORE_CLOSE = 83  # (name) -> bool: existed; waiting calls end with CLOSED
+
+    MULTILOCK_ACQUIRE = 96  # (names, count, wait) -> [fence, names granted]; HELD
+    MULTILOCK_RELEASE = 97  # (fence) -> None; NOT_HOLDER
+    MULTILOCK_STATUS = 98  # (name) -> [session, fence] or None
+
+    RWLOCK_ACQUIRE = 112  # (name, shared, wait) -> fence; HELD
+    RWLOCK_RELEASE = 113  # (name, fence) -> None; NOT_HOLDER
+    RWLOCK_STATUS = 114  # (name) -> [writer's fence or None, readers' fences, waiters] or None
+
+    TOPIC_PUBLISH = 128  # (name, retention, values) -> [first offset, next offset]
+    TOPIC_READ = 129  # (name, offset, count_max, wait) -> [next offset, missed, values]; EMPTY; CLOSED
+    TOPIC_STATUS = 130  # (name) -> [first offset, next offset, bytes]; [0, 0, 0] if there is none
+    TOPIC_DELETE = 131  # (name) -> bool: existed; waiting calls end with CLOSED
 
 
 class Kind(Enum):
@@ -71,6 +106,7 @@ class Kind(Enum):
 
 
 Check = Callable[[Any], bool]
+Together = Callable[..., "str | None"]  # (*arguments), each of which passed its check
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +117,7 @@ class OperationSpec:
     kind: Kind
     argument_names: tuple[str, ...]
     argument_checks: tuple[Check, ...]
+    together: Together | None = None
 
 
 def _is_int(value: Any, low: int, high: int) -> bool:
@@ -143,8 +180,62 @@ def _is_client_name(value: Any) -> bool:
         return False
 
 
-def _spec(operation: Operation, kind: Kind, **arguments: Check) -> OperationSpec:
-    return OperationSpec(operation, kind, tuple(arguments), tuple(arguments.values()))
+def _is_known_list(value: Any) -> bool:
+    return _is_session_list(value) and len(value) <= BATCH_ITEMS_MAX
+
+
+def _is_limits(value: Any) -> bool:
+    """[deliveries_max or 0, name of the dead-letter queue or b""]."""
+    if type(value) is not list or len(value) != 2:
+        return False
+    return _is_int(value[0], 0, DELIVERIES_MAX) and (value[1] == b"" or _is_name(value[1]))
+
+
+def _is_lease_count(value: Any) -> bool:
+    return _is_int(value, 1, LEASES_MAX)
+
+
+def _is_name_list(value: Any) -> bool:
+    """Distinct names, at least one."""
+    return (
+        type(value) is list
+        and 0 < len(value) <= MULTILOCK_NAMES_MAX
+        and all(map(_is_name, value))
+        and len(set(value)) == len(value)
+    )
+
+
+def _is_lock_count(value: Any) -> bool:
+    return _is_int(value, 1, MULTILOCK_NAMES_MAX)
+
+
+def _enough_names(names: list[bytes], count: int, wait: bool) -> str | None:
+    return None if count <= len(names) else "count is over the number of names"
+
+
+def _is_retention(value: Any) -> bool:
+    """[count_max, bytes_max, age_ms_max or 0]."""
+    if type(value) is not list or len(value) != 3:
+        return False
+    return (
+        _is_int(value[0], 1, TOPIC_MESSAGES_MAX)
+        and _is_int(value[1], 1, TOPIC_BYTES_MAX)
+        and _is_int(value[2], 0, TTL_MS_MAX)
+    )
+
+
+def _is_message_count(value: Any) -> bool:
+    return _is_int(value, 1, BATCH_ITEMS_MAX)
+
+
+def _is_value_ttl(value: Any) -> bool:
+    return _is_int(value, 0, TTL_MS_MAX)
+
+
+def _spec(
+    operation: Operation, kind: Kind, together: Together | None = None, **arguments: Check
+) -> OperationSpec:
+    return OperationSpec(operation, kind, tuple(arguments), tuple(arguments.values()), together)
 
 
 _O, _K = Operation, Kind
@@ -157,19 +248,64 @@ OPERATIONS: Final[dict[int, OperationSpec]] = {
         _spec(_O.CONFIRM, _K.WRITE),
         _spec(_O.CANCEL, _K.WRITE, target=_is_counter),
         _spec(_O.RETURN, _K.WRITE, target=_is_counter),
+        _spec(_O.SESSION_NAMES, _K.READ, known_sessions=_is_known_list),
         _spec(_O.VARIABLE_SET, _K.WRITE, name=_is_name, value=_is_blob),
         _spec(_O.VARIABLE_GET, _K.READ_OR_WAIT, name=_is_name, wait=_is_bool),
         _spec(_O.VARIABLE_COMPARE_AND_SET, _K.WRITE, name=_is_name, condition=_is_condition, value=_is_blob),
         _spec(_O.VARIABLE_ADD, _K.WRITE, name=_is_name, delta=_is_blob),
         _spec(_O.VARIABLE_DELETE, _K.WRITE, name=_is_name),
         _spec(_O.VARIABLE_WATCH, _K.READ_OR_WAIT, name=_is_name, seen_revision=_is_counter, wait=_is_bool),
+        _spec(
+            _O.VARIABLE_SET_WITH,
+            _K.WRITE,
+            name=_is_name,
+            value=_is_blob,
+            value_ttl_ms=_is_value_ttl,
+            ephemeral=_is_bool,
+        ),
         _spec(_O.QUEUE_PUT, _K.WAIT, name=_is_name, maxsize=_is_maxsize, values=_is_blob_list, wait=_is_bool),
         _spec(_O.QUEUE_GET, _K.WAIT, name=_is_name, maxsize=_is_maxsize, count=_is_item_count, wait=_is_bool),
         _spec(_O.QUEUE_SIZE, _K.READ, name=_is_name),
         _spec(_O.QUEUE_CLOSE, _K.WRITE, name=_is_name),
+        _spec(_O.QUEUE_CLAIM, _K.WAIT, name=_is_name, maxsize=_is_maxsize, limits=_is_limits, wait=_is_bool),
+        _spec(_O.QUEUE_ACK, _K.WRITE, name=_is_name, fence=_is_counter),
+        _spec(_O.QUEUE_NACK, _K.WRITE, name=_is_name, fence=_is_counter),
         _spec(_O.LOCK_ACQUIRE, _K.WAIT, name=_is_name, wait=_is_bool),
         _spec(_O.LOCK_RELEASE, _K.WRITE, name=_is_name, fence=_is_counter),
         _spec(_O.LOCK_STATUS, _K.READ, name=_is_name),
+        _spec(_O.LOCK_WAITERS, _K.READ, name=_is_name),
+        _spec(_O.EVENT_SET, _K.WRITE, name=_is_name),
+        _spec(_O.EVENT_CLEAR, _K.WRITE, name=_is_name),
+        _spec(_O.EVENT_WAIT, _K.READ_OR_WAIT, name=_is_name, wait=_is_bool),
+        _spec(_O.EVENT_IS_SET, _K.READ, name=_is_name),
+        _spec(_O.SEMAPHORE_ACQUIRE, _K.WAIT, name=_is_name, max_leases=_is_lease_count, wait=_is_bool),
+        _spec(_O.SEMAPHORE_RELEASE, _K.WRITE, name=_is_name, fence=_is_counter),
+        _spec(_O.SEMAPHORE_STATUS, _K.READ, name=_is_name),
+        _spec(_O.SEMAPHORE_CLOSE, _K.WRITE, name=_is_name),
+        _spec(
+            _O.MULTILOCK_ACQUIRE,
+            _K.WAIT,
+            _enough_names,
+            names=_is_name_list,
+            lock_count=_is_lock_count,
+            wait=_is_bool,
+        ),
+        _spec(_O.MULTILOCK_RELEASE, _K.WRITE, fence=_is_counter),
+        _spec(_O.MULTILOCK_STATUS, _K.READ, name=_is_name),
+        _spec(_O.RWLOCK_ACQUIRE, _K.WAIT, name=_is_name, shared=_is_bool, wait=_is_bool),
+        _spec(_O.RWLOCK_RELEASE, _K.WRITE, name=_is_name, fence=_is_counter),
+        _spec(_O.RWLOCK_STATUS, _K.READ, name=_is_name),
+        _spec(_O.TOPIC_PUBLISH, _K.WRITE, name=_is_name, retention=_is_retention, values=_is_blob_list),
+        _spec(
+            _O.TOPIC_READ,
+            _K.READ_OR_WAIT,
+            name=_is_name,
+            offset=_is_counter,
+            count_max=_is_message_count,
+            wait=_is_bool,
+        ),
+        _spec(_O.TOPIC_STATUS, _K.READ, name=_is_name),
+        _spec(_O.TOPIC_DELETE, _K.WRITE, name=_is_name),
     )
 }
 
@@ -188,7 +324,8 @@ def validate(operation: Any, arguments: list[Any]) -> str | None:
     for position, check in enumerate(checks):
         if not check(arguments[position]):
             return f"{spec.operation.name}: bad argument {spec.argument_names[position]!r}"
-    return None
+    reason = None if spec.together is None else spec.together(*arguments)
+    return None if reason is None else f"{spec.operation.name}: {reason}"
 
 
 def validate_acked(acked: Any) -> bool:

@@ -23,7 +23,7 @@ NOT_ERRORS = {Code.OK, Code.WAITING}
 def test_codes_are_unique_and_small() -> None:
     for table in (Code, Operation):
         assert len(table.__members__) == len(set(table))  # an alias would be a second name for one number
-        assert all(0 <= number < 128 for number in table)
+        assert all(0 <= number < 256 for number in table)
 
 
 def test_every_error_code_has_an_exception_and_success_has_none() -> None:

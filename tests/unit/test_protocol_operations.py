@@ -9,11 +9,17 @@ import pytest
 from raftcoord.protocol.operations import (
     BATCH_ITEMS_MAX,
     CLIENT_NAME_BYTES_MAX,
+    DELIVERIES_MAX,
+    LEASES_MAX,
+    MULTILOCK_NAMES_MAX,
     OPERATIONS,
     QUEUE_MAXSIZE_MAX,
     SEQUENCE_MAX,
     SESSION_TTL_MS_MAX,
     SESSION_TTL_MS_MIN,
+    TOPIC_BYTES_MAX,
+    TOPIC_MESSAGES_MAX,
+    TTL_MS_MAX,
     Operation,
     validate,
     validate_acked,
@@ -33,6 +39,36 @@ GOOD_AND_BAD: dict[str, tuple[list[Any], list[Any]]] = {
     "count": ([-1, 1, BATCH_ITEMS_MAX], [0, -2, BATCH_ITEMS_MAX + 1, True]),
     "values": ([[b"v"], [b"v"] * BATCH_ITEMS_MAX], [[], [b"v"] * (BATCH_ITEMS_MAX + 1), [b""], ["v"], b"v"]),
     "sessions": ([[], [1, 2]], [[-1], [True], 1, None]),
+    "known_sessions": ([[], [1, 2], [1] * BATCH_ITEMS_MAX], [[-1], [True], 1, [1] * (BATCH_ITEMS_MAX + 1)]),
+    "limits": (
+        [[0, b""], [DELIVERIES_MAX, b"dead"]],
+        [[], [0], [-1, b""], [1, ""], [1, b"n" * 513], (1, b"")],
+    ),
+    "max_leases": ([1, LEASES_MAX], [0, LEASES_MAX + 1, True, None]),
+    "names": (
+        [[b"a"], [b"a", b"b"], [b"%d" % n for n in range(MULTILOCK_NAMES_MAX)]],
+        [[], [b"a", b"a"], [b""], ["a"], b"a", [b"%d" % n for n in range(MULTILOCK_NAMES_MAX + 1)], [[b"a"]]],
+    ),
+    "lock_count": ([1], [0, -1, True, MULTILOCK_NAMES_MAX + 1]),
+    "shared": ([True, False], [0, 1, None]),
+    "retention": (
+        [[1, 1, 0], [TOPIC_MESSAGES_MAX, TOPIC_BYTES_MAX, TTL_MS_MAX]],
+        [
+            [0, 1, 0],
+            [1, 0, 0],
+            [1, 1, -1],
+            [1, 1],
+            [1, 1, True],
+            [TOPIC_MESSAGES_MAX + 1, 1, 0],
+            [1, TOPIC_BYTES_MAX + 1, 0],
+            [1, 1, TTL_MS_MAX + 1],
+            None,
+        ],
+    ),
+    "offset": ([0, SEQUENCE_MAX], [-1, SEQUENCE_MAX + 1, False]),
+    "count_max": ([1, BATCH_ITEMS_MAX], [0, -1, BATCH_ITEMS_MAX + 1]),
+    "value_ttl_ms": ([0, 1, TTL_MS_MAX], [-1, TTL_MS_MAX + 1, 1.0]),
+    "ephemeral": ([True, False], [0, 1, None]),
     "nonce": ([b"n" * 16], [b"n" * 15, b"n" * 17, "n" * 16]),
     "ttl_ms": ([SESSION_TTL_MS_MIN, SESSION_TTL_MS_MAX], [SESSION_TTL_MS_MIN - 1, SESSION_TTL_MS_MAX + 1]),
     "client_name": (["", "ü" * (CLIENT_NAME_BYTES_MAX // 2)], ["ü" * (CLIENT_NAME_BYTES_MAX // 2 + 1), b"x"]),
@@ -72,6 +108,13 @@ def test_the_number_of_arguments_is_checked(code: int) -> None:
     for arguments in (good[:-1] if good else [0], [*good, None]):
         reason = f"{spec.operation.name} takes {count} arguments, not {len(arguments)}"
         assert validate(code, arguments) == reason
+
+
+def test_a_multilock_asks_for_no_more_than_it_names() -> None:
+    acquire = int(Operation.MULTILOCK_ACQUIRE)
+    assert validate(acquire, [[b"a", b"b"], 2, True]) is None
+    reason = validate(acquire, [[b"a", b"b"], 3, True])
+    assert reason == "MULTILOCK_ACQUIRE: count is over the number of names"
 
 
 @pytest.mark.parametrize("operation", [0, 99, -1, 2**64, True, 16.0, "16", b"16", None, [16], {}])
