@@ -11,16 +11,12 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from raftcoord.machine.context import Context
+from raftcoord.machine.context import TOO_MANY_HOLDS, Context
 from raftcoord.machine.object_kind import TOO_MANY_OBJECTS, ObjectKind
-from raftcoord.machine.outcome import DONE, OK, Result
+from raftcoord.machine.outcome import DONE, HELD, NOT_HOLDER, OK, Result
 from raftcoord.machine.session import Session
 from raftcoord.machine.waiting import Waiter, Waiters, encode_waiters
-from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import Operation
-
-_HELD: Result = (int(Code.HELD), None)
-_NOT_HOLDER: Result = (int(Code.NOT_HOLDER), None)
 
 
 class Lock:
@@ -54,32 +50,34 @@ class Locks(ObjectKind[Lock]):
             Operation.LOCK_ACQUIRE: self._acquire,
             Operation.LOCK_RELEASE: self._release,
         }
-        self.queries = {Operation.LOCK_STATUS: self._status}
+        self.queries = {Operation.LOCK_STATUS: self._status, Operation.LOCK_WAITERS: self._waiters}
 
     def _acquire(self, session: Session, sequence: int, name: bytes, wait: bool) -> Result:
         lock = self.table.get(name)
+        if not self.context.may_hold(session):
+            return TOO_MANY_HOLDS
         if lock is None:
             if self.is_full:
                 return TOO_MANY_OBJECTS
             lock = self.table[name] = Lock(name, self.context.copies.generation)
             return OK, self._grant(lock, session)
         if not wait:
-            return _HELD
+            return HELD
         self.context.touch(lock)
         waiter = Waiter(self, name, session.id, sequence, int(Operation.LOCK_ACQUIRE), None)
         return self.context.register(lock.waiters, waiter)
 
     def _grant(self, lock: Lock, session: Session) -> int:
-        lock.holder, lock.fence = session.id, self.context.next_number()
-        session.held[lock.name] = lock.fence
+        lock.holder = session.id
+        lock.fence = self.context.hold(session, self, lock.name)
         return lock.fence
 
     def _release(self, session: Session, sequence: int, name: bytes, fence: int) -> Result:
         lock = self.table.get(name)
         if lock is None or lock.holder != session.id or lock.fence != fence:
-            return _NOT_HOLDER
+            return NOT_HOLDER
         self.context.touch(lock)
-        del session.held[name]
+        del session.holds[fence]
         lock.holder = 0
         self.settle(name)
         return DONE
@@ -87,6 +85,10 @@ class Locks(ObjectKind[Lock]):
     def _status(self, name: bytes) -> Result:
         lock = self.table.get(name)
         return OK, None if lock is None else [lock.holder, lock.fence, len(lock.waiters)]
+
+    def _waiters(self, name: bytes) -> Result:
+        lock = self.table.get(name)
+        return OK, [] if lock is None else [waiter.session for waiter in lock.waiters.values()]
 
     def settle(self, name: bytes) -> None:
         lock = self.table.get(name)
@@ -106,18 +108,16 @@ class Locks(ObjectKind[Lock]):
         self.context.touch(lock)
         del lock.waiters[waiter.session, waiter.sequence]
 
-    def release(self, sessions: Sequence[Session]) -> Iterable[bytes]:
-        # In the order of the grants: that of `held` itself is another one after a restore.
-        fences = sorted((fence, name) for session in sessions for name, fence in session.held.items())
-        for _, name in fences:
+    def release(self, sessions: Sequence[Session], holds: Sequence[tuple[int, bytes]]) -> Iterable[bytes]:
+        for _, name in holds:
             lock = self.table[name]
             self.context.touch(lock)
             lock.holder = 0
-        return [name for _, name in fences]
+        return [name for _, name in holds]
 
     def decode(self, fields: list[Any]) -> None:
         name, holder, fence, waiters = fields
         lock = self.table[name] = Lock(name, self.context.copies.generation)
         lock.holder, lock.fence = holder, fence
-        self.context.sessions[holder].held[name] = fence
+        self.context.sessions[holder].holds[fence] = (self, name)
         self.restore_waiters(lock.waiters, name, waiters)

@@ -3,7 +3,8 @@
 Invariants:
   1. Deterministic: equal batches in equal order give equal results, effects and snapshots.
   2. Total: a command of any shape gives a result; only an entry that is no batch at all raises.
-  3. Time is what the batches say, and never goes back.
+  3. Time is what the batches say, and never goes back. A batch first expires what is due at its time, and
+     then applies its commands.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ from typing import Any, Final
 import msgspec
 
 from raftcoord.machine.context import Context
+from raftcoord.machine.event import Events
 from raftcoord.machine.lock import Locks
+from raftcoord.machine.multilock import MultiLocks
 from raftcoord.machine.object_kind import Handler, ObjectKind, Query
 from raftcoord.machine.outcome import (
     CANCELLED,
@@ -27,8 +30,17 @@ from raftcoord.machine.outcome import (
     SessionView,
 )
 from raftcoord.machine.queue import Queues
+from raftcoord.machine.rwlock import RWLocks
+from raftcoord.machine.semaphore import Semaphores
 from raftcoord.machine.session import Session
-from raftcoord.machine.snapshot import FORMAT, FORMAT_VERSION, read_values, write_slices
+from raftcoord.machine.snapshot import (
+    FORMAT,
+    FORMAT_VERSION,
+    FORMAT_VERSIONS_READ,
+    read_values,
+    write_slices,
+)
+from raftcoord.machine.topic import Topics
 from raftcoord.machine.variable import Variables
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import (
@@ -70,28 +82,40 @@ class Machine:
 
     def _reset(self) -> None:
         self._context = context = Context()
-        self._variables, self._queues, self._locks = Variables(context), Queues(context), Locks(context)
-        self._kinds: tuple[ObjectKind[Any], ...] = (self._variables, self._queues, self._locks)
+        self._queues = Queues(context)
+        self._kinds: tuple[ObjectKind[Any], ...] = (
+            Variables(context),
+            self._queues,
+            Locks(context),
+            Events(context),
+            Semaphores(context),
+            MultiLocks(context),
+            RWLocks(context),
+            Topics(context),
+        )
         self._handlers: dict[int, Handler] = {
             Operation.CLOSE_SESSION: self._close_session,
             Operation.CONFIRM: lambda session, sequence: DONE,
             Operation.CANCEL: self._cancel,
             Operation.RETURN: self._return,
         }
-        self._queries: dict[int, Query] = {}
+        self._queries: dict[int, Query] = {Operation.SESSION_NAMES: self._session_names}
         for kind in self._kinds:
             self._handlers.update(kind.operations)
             self._queries.update(kind.queries)
         self._by_nonce: dict[bytes, int] = {}
-        self._now_ms = 0
 
     def __repr__(self) -> str:
-        return f"<Machine now_ms={self._now_ms} {self.counts()}>"
+        return f"<Machine now_ms={self.now_ms} {self.counts()}>"
 
     @property
     def now_ms(self) -> int:
         """The largest stamp of all batches so far."""
-        return self._now_ms
+        return self._context.now_ms
+
+    def next_deadline_ms(self) -> int | None:
+        """Return the time at which a batch, even an empty one, would expire something; None: never."""
+        return self._context.deadlines.next_ms()
 
     # Applying.
 
@@ -115,8 +139,12 @@ class Machine:
         Args:
             now_ms: cluster time in milliseconds, as the leader stamped it.
         """
-        applied = self._context.applied = Applied()
-        self._now_ms = max(self._now_ms, now_ms)
+        context = self._context
+        applied = context.applied = Applied()
+        context.now_ms = max(context.now_ms, now_ms)
+        while (due := context.deadlines.take_due(context.now_ms)) is not None:
+            kind, name = due
+            kind.expire(name)
         for command in commands:
             applied.results.append(self._apply_command(command))
         return applied
@@ -205,8 +233,8 @@ class Machine:
                 waiter.kind.remove_waiter(waiter)
                 context.forget(session, waiter)
                 unsettled[waiter.kind, waiter.name] = None
-        for kind in self._kinds:
-            for name in kind.release(sessions):
+        for kind, holds in self._holds_of(sessions).items():
+            for name in kind.release(sessions, holds):
                 unsettled[kind, name] = None
         for session in sessions:
             del context.sessions[session.id]
@@ -214,6 +242,15 @@ class Machine:
             context.applied.ended.append(session.id)
         for kind, name in unsettled:
             kind.settle(name)
+
+    def _holds_of(self, sessions: list[Session]) -> dict[ObjectKind[Any], list[tuple[int, bytes]]]:
+        """Return what the sessions hold by kind, in the order of the fences."""
+        holds: dict[ObjectKind[Any], list[tuple[int, bytes]]] = {kind: [] for kind in self._kinds}
+        for fence, (kind, name) in sorted(
+            (hold for session in sessions for hold in session.holds.items()), key=lambda hold: hold[0]
+        ):
+            holds[kind].append((fence, name))
+        return holds
 
     def _cancel(self, session: Session, sequence: int, target: int) -> Result:
         answer = session.answers.get(target)
@@ -244,6 +281,10 @@ class Machine:
         """Answer a valid read from the state as it is; None when only a logged wait can answer it."""
         return self._queries[operation](*arguments)
 
+    def _session_names(self, identifiers: list[int]) -> Result:
+        known = (self._context.sessions.get(identifier) for identifier in identifiers)
+        return OK, ["" if session is None else session.client_name for session in known]
+
     def has_session(self, session_id: int) -> bool:
         """Whether the session is alive."""
         return session_id in self._context.sessions
@@ -271,11 +312,11 @@ class Machine:
         """
         context = self._context
         tables: list[tuple[str, list[Any]]] = [(_SESSIONS, list(context.sessions.values()))]
-        tables += [(kind.tag, list(kind.table.values())) for kind in self._kinds]
+        tables += [(kind.tag, kind.stored()) for kind in self._kinds]
         header = [
             FORMAT,
             FORMAT_VERSION,
-            self._now_ms,
+            context.now_ms,
             context.number,
             [[tag, len(items)] for tag, items in tables],
         ]
@@ -292,14 +333,14 @@ class Machine:
         self._reset()  # a snapshot under way goes on: nothing changes any more what it reads
         try:
             self._restore_values(values)
-        except (TypeError, KeyError, IndexError, StopIteration) as error:
+        except (TypeError, KeyError, IndexError, AttributeError, StopIteration) as error:
             raise ValueError(f"not a snapshot of this machine: {error!r}") from None
 
     def _restore_values(self, values: Iterator[Any]) -> None:
-        name, version, self._now_ms, number, sections = next(values)
-        if name != FORMAT or version != FORMAT_VERSION:
-            raise ValueError(f"snapshot format {name!r} version {version}, not {FORMAT} {FORMAT_VERSION}")
         context = self._context
+        name, version, context.now_ms, number, sections = next(values)
+        if name != FORMAT or version not in FORMAT_VERSIONS_READ:
+            raise ValueError(f"snapshot format {name!r} version {version}, not {FORMAT} {FORMAT_VERSION}")
         kinds = {kind.tag: kind for kind in self._kinds}
         for tag, count in sections:
             for _ in range(count):
@@ -309,7 +350,8 @@ class Machine:
                     context.sessions[session.id] = session
                     self._by_nonce[session.nonce] = session.id
                 else:
-                    kinds[tag].decode(fields)
+                    kind = kinds[tag]
+                    kind.decode([*fields, *kind.fields_since_1] if version == 1 else fields)
         context.number = number
         for _ in values:
             raise ValueError("the snapshot goes on after its last object")

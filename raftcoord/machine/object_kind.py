@@ -31,9 +31,11 @@ class ObjectKind(ABC, Generic[_Object]):
         tag: names the kind in snapshots and counts.
         operations: what goes through the log.
         queries: what may be answered from the state.
+        fields_since_1: the last fields of an object as they are in a snapshot of version 1, which lacks them.
     """
 
     tag: ClassVar[str]
+    fields_since_1: ClassVar[tuple[Any, ...]] = ()
 
     def __init__(self, context: Context) -> None:
         self.context = context
@@ -57,9 +59,21 @@ class ObjectKind(ABC, Generic[_Object]):
     def settle(self, name: bytes) -> None:
         """Serve whoever can be served now, and drop the object if nothing is left of it."""
 
-    def release(self, sessions: Sequence[Session]) -> Iterable[bytes]:
-        """Free what sessions that end together hold; return the names of the objects to settle."""
+    def release(self, sessions: Sequence[Session], holds: Sequence[tuple[int, bytes]]) -> Iterable[bytes]:
+        """Free what sessions that end together hold; return the names of the objects to settle.
+
+        Args:
+            holds: fence and name of each, in the order of the fences.
+        """
         return ()
+
+    def expire(self, name: bytes) -> None:
+        """The deadline of this object has come: change it, and serve."""
+        raise AssertionError(f"{self.tag} have no deadlines")
+
+    def stored(self) -> list[Stored]:
+        """Return what a snapshot contains of this kind, in an order that the log decides."""
+        return list(self.table.values())
 
     @abstractmethod
     def decode(self, fields: list[Any]) -> None:

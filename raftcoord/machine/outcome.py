@@ -12,6 +12,8 @@ Result: TypeAlias = tuple[int, Any]  # code, payload
 DONE: Result = (int(Code.OK), None)
 WAITING: Result = (int(Code.WAITING), None)
 CANCELLED: Result = (int(Code.CANCELLED), None)
+HELD: Result = (int(Code.HELD), None)
+NOT_HOLDER: Result = (int(Code.NOT_HOLDER), None)
 OK = int(Code.OK)
 
 

@@ -8,10 +8,14 @@ Invariants (see docs/protocol.md, "What the machine does with a command"):
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from raftcoord.machine.claim import Item, decode_items, encode_items
 from raftcoord.machine.outcome import Result
 from raftcoord.machine.waiting import Waiter
+
+if TYPE_CHECKING:
+    from raftcoord.machine.object_kind import ObjectKind
 
 OPEN_SEQUENCES_MAX: Final = 100_000
 
@@ -22,13 +26,13 @@ class Loan:
     `birth` names the queue's incarnation, `number` counts the loans of that queue.
     """
 
-    __slots__ = ("birth", "number", "queue", "values")
+    __slots__ = ("birth", "items", "number", "queue")
 
-    def __init__(self, *, queue: bytes, birth: int, number: int, values: list[bytes]) -> None:
-        self.queue, self.birth, self.number, self.values = queue, birth, number, values
+    def __init__(self, *, queue: bytes, birth: int, number: int, items: list[Item]) -> None:
+        self.queue, self.birth, self.number, self.items = queue, birth, number, items
 
     def __repr__(self) -> str:
-        return f"<Loan {self.number} of {self.queue!r} birth={self.birth} values={len(self.values)}>"
+        return f"<Loan {self.number} of {self.queue!r} birth={self.birth} items={len(self.items)}>"
 
 
 class Session:
@@ -38,7 +42,7 @@ class Session:
         "answers",
         "client_name",
         "floor",
-        "held",
+        "holds",
         "id",
         "loans",
         "mark",
@@ -59,12 +63,13 @@ class Session:
         self.registered: set[int] = set()  # answered waits that the floor must not drop; never iterated
         self.waits: dict[int, Waiter] = {}
         self.loans: dict[int, Loan] = {}  # in the order in which they were taken
-        self.held: dict[bytes, int] = {}  # lock name -> fence
+        # By fence. Not stored: it is in the objects. In the order of the grants, but not after a restore.
+        self.holds: dict[int, tuple[ObjectKind[Any], bytes]] = {}
 
     def __repr__(self) -> str:
         return (
             f"<Session {self.id} floor={self.floor} answers={len(self.answers)} waits={len(self.waits)} "
-            f"loans={len(self.loans)} held={len(self.held)}>"
+            f"loans={len(self.loans)} holds={len(self.holds)}>"
         )
 
     def confirm(self, acked: int | list[int]) -> list[Loan]:
@@ -104,7 +109,7 @@ class Session:
         return len(self.answers) + len(self.waits) >= OPEN_SEQUENCES_MAX
 
     def fields(self) -> list[Any]:
-        """Return the session as plain values; waits and held locks are in the objects."""
+        """Return the session as plain values; waits and what it holds are in the objects."""
         return [
             self.id,
             self.nonce,
@@ -114,7 +119,7 @@ class Session:
             list(self.answers.items()),
             sorted(self.registered),
             [
-                [sequence, loan.queue, loan.birth, loan.number, loan.values]
+                [sequence, loan.queue, loan.birth, loan.number, encode_items(loan.items)]
                 for sequence, loan in self.loans.items()
             ],
         ]
@@ -128,7 +133,7 @@ class Session:
         session.answers = {sequence: (code, payload) for sequence, (code, payload) in answers}
         session.registered = set(registered)
         session.loans = {
-            sequence: Loan(queue=queue, birth=birth, number=number, values=values)
-            for sequence, queue, birth, number, values in loans
+            sequence: Loan(queue=queue, birth=birth, number=number, items=decode_items(items))
+            for sequence, queue, birth, number, items in loans
         }
         return session

@@ -20,7 +20,8 @@ import msgpack
 import msgspec
 
 FORMAT: Final = "raftcoord-machine"
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+FORMAT_VERSIONS_READ: Final = frozenset({1, 2})
 _SLICE_BYTES: Final = 64 * 1024
 _PARTS_PER_SLICE_MAX: Final = 1000
 _CRC_BYTES: Final = 4
