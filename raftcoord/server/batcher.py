@@ -158,10 +158,19 @@ class Batcher:
         batch.commands.append(packed)
         batch.owners.append((owner, command[1], command[3]))
         batch.size_bytes += size_bytes
+        self._schedule_pump()
+        return True
+
+    def submit_time(self) -> None:
+        """Propose the time as it is, with the commands that are waiting or without any."""
+        if self._leading and self._filling is None and not self._queue:
+            self._filling = _Batch()
+            self._schedule_pump()
+
+    def _schedule_pump(self) -> None:
         if self._pump_handle is None and self._in_flight < BATCHES_IN_FLIGHT_MAX:
             # Not now: what else arrived in this turn of the loop shares the entry, and its fsync.
             self._pump_handle = asyncio.get_running_loop().call_soon(self.pump)
-        return True
 
     def pump(self) -> None:
         """Propose the next batch if there is one and its turn has come."""

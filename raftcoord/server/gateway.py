@@ -24,6 +24,7 @@ from raftcoord.server.config import Limits
 from raftcoord.server.connection import CLOSE_GRACE_S, Connection, ConnectionState
 from raftcoord.server.control import ControlTasks, answer_keep_alive
 from raftcoord.server.deadlines import Deadlines
+from raftcoord.server.expiry_clock import ExpiryClock
 from raftcoord.server.hello import handle_hello, refuse
 from raftcoord.server.metrics import Metrics
 from raftcoord.server.reads import ReadQueue
@@ -76,6 +77,9 @@ class Gateway:
         )
         self.reads = ReadQueue(engine=engine, on_barrier=self.schedule_delivery)
         self.session_clock = SessionClock(batcher=self.batcher, clock=self.clock)
+        self.expiry_clock = ExpiryClock(
+            batcher=self.batcher, next_deadline_ms=machine.machine.next_deadline_ms
+        )
         self.control_tasks = ControlTasks()
         self.connections: dict[Connection, None] = {}  # in order, so that equal runs do equal things
         self.is_started = False  # the engine has recovered and can be asked
@@ -115,6 +119,7 @@ class Gateway:
         self.machine.forward(self.schedule_delivery)
         self.batcher.lead(machine.now_ms)
         self.session_clock.lead(machine.sessions())
+        self.expiry_clock.lead()
         self.is_serving = True
         logger.info("serving sessions=%d", len(self.session_clock.entries))
 
@@ -129,6 +134,7 @@ class Gateway:
                 closed += 1
         self.batcher.stop_leading()
         self.session_clock.stop_leading()
+        self.expiry_clock.stop_leading()
         if was_serving:
             logger.info("serving_ended connections_closed=%d leader=%s", closed, self.leader_hint())
 
@@ -179,6 +185,7 @@ class Gateway:
                 self._end_session(identifier)
         self.flush()
         self.batcher.pump()
+        self.expiry_clock.look()
 
     def _complete(self, session: int, sequence: int, code: int, payload: Any) -> None:
         entry = self.session_clock.entries.get(session)

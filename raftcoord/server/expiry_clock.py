@@ -1,0 +1,81 @@
+"""Lets time pass in the machine when something is due there; on the ready leader only.
+
+What expires by time (a variable's time to live, the age of a topic's messages) expires at the beginning of
+the next batch. While commands arrive that is soon enough; when none do, this file proposes a batch of none.
+Sessions are not its business: how long they live is not in the log (`session_clock.py`).
+
+Invariants:
+  1. Nothing is proposed before the cluster's time, as the log will be told, has reached the next deadline.
+  2. A deadline is proposed for again only after `RETRY_S`, whatever became of the first proposal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from raftcoord.server.batcher import Batcher
+
+RETRY_S: Final = 1.0
+_DELAY_S_MIN: Final = 0.001  # a timer may fire a little early, and must not fire again at once
+_DELAY_S_MAX: Final = 3600.0
+
+
+class ExpiryClock:
+    """One timer for the machine's next deadline.
+
+    Args:
+        next_deadline_ms: returns it, in cluster time; None when nothing will be due.
+    """
+
+    __slots__ = ("_batcher", "_deadline_ms", "_leading", "_next_deadline_ms", "_timer")
+
+    def __init__(self, *, batcher: Batcher, next_deadline_ms: Callable[[], int | None]) -> None:
+        self._batcher = batcher
+        self._next_deadline_ms = next_deadline_ms
+        self._leading = False
+        self._deadline_ms: int | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __repr__(self) -> str:
+        return f"<ExpiryClock leading={self._leading} deadline_ms={self._deadline_ms}>"
+
+    def lead(self) -> None:
+        """Start with the deadlines that the machine has."""
+        self._leading = True
+        self.look()
+
+    def stop_leading(self) -> None:
+        """Another replica counts now."""
+        self._leading = False
+        self._set(None)
+
+    def look(self) -> None:
+        """Set the timer anew if the next deadline is another one; called after every delivery."""
+        if self._leading:
+            deadline_ms = self._next_deadline_ms()
+            if deadline_ms != self._deadline_ms:
+                self._set(deadline_ms)
+
+    def _set(self, deadline_ms: int | None) -> None:
+        self._deadline_ms = deadline_ms
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline_ms is not None:
+            self._wait((deadline_ms - self._batcher.now_ms()) / 1000)
+
+    def _wait(self, delay_s: float) -> None:
+        delay_s = min(max(delay_s, _DELAY_S_MIN), _DELAY_S_MAX)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _on_timer(self) -> None:
+        deadline_ms = self._deadline_ms
+        assert deadline_ms is not None
+        left_ms = deadline_ms - self._batcher.now_ms()
+        if left_ms > 0:
+            self._wait(left_ms / 1000)
+            return
+        self._batcher.submit_time()
+        self._wait(RETRY_S)
