@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Final
 
+from raftcoord.client.aio_claim import Claim
 from raftcoord.client.aio_client import Client
 from raftcoord.client.handle import Handle
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.errors import RaftcoordError, ValueTooLarge
 from raftcoord.protocol.frames import FRAME_BYTES_MAX
-from raftcoord.protocol.operations import BATCH_ITEMS_MAX, DRAIN_BYTES_MAX, QUEUE_MAXSIZE_MAX, Operation
-from raftcoord.protocol.values import VALUE_BYTES_MAX, Name, pack_value, unpack_value
+from raftcoord.protocol.operations import (
+    BATCH_ITEMS_MAX,
+    DELIVERIES_MAX,
+    DRAIN_BYTES_MAX,
+    QUEUE_MAXSIZE_MAX,
+    Operation,
+)
+from raftcoord.protocol.values import VALUE_BYTES_MAX, Name, pack_name, pack_value, unpack_value
 
 _log = logging.getLogger(__name__)
 
@@ -37,16 +44,40 @@ class Queue(Handle):
         name: a str, int, bytes or tuple of these; None makes a random one.
         maxsize: how many items fit; 0 for no bound. The first operation on a queue decides.
         client: the client to use; None takes the current one.
+        deliveries_max: how often `claim` hands out one item at most; 0 for no bound.
+        dead_letter: name of the queue to which an item goes that was handed out so often and never
+            acknowledged; None drops it.
     """
 
     KIND: ClassVar[str] = "queue"
 
-    def __init__(self, name: Name | None = None, maxsize: int = 0, client: Client | None = None) -> None:
+    def __init__(
+        self,
+        name: Name | None = None,
+        maxsize: int = 0,
+        client: Client | None = None,
+        *,
+        deliveries_max: int = 0,
+        dead_letter: Name | None = None,
+    ) -> None:
         self._maxsize = check_maxsize(maxsize)
+        self._limits = check_limits(deliveries_max, dead_letter)
+        self._dead_letter = dead_letter
         super().__init__(name, client)
+        if self._limits[1] == self._key:
+            raise ValueError("a queue cannot be its own dead-letter queue")
 
     def _options(self) -> dict[str, Any]:
-        return {"maxsize": self._maxsize}
+        return {
+            **super()._options(),
+            "maxsize": self._maxsize,
+            "deliveries_max": self._limits[0],
+            "dead_letter": self._dead_letter,
+        }
+
+    @property
+    def _claim_limits(self) -> tuple[int, list[Any]]:
+        return self._maxsize, self._limits
 
     @property
     def maxsize(self) -> int:
@@ -112,6 +143,23 @@ class Queue(Handle):
             if len(blobs) < BATCH_ITEMS_MAX and sum(map(len, blobs)) < _DRAIN_BYTES_PART:
                 return items
 
+    def claim(self, timeout: Timeout = None, *, on_lost: Callable[[], object] | None = None) -> Claim:
+        """Take the first item for as long as it is worked on: `async with queue.claim() as claim: …`.
+
+        A block that ends normally acknowledges the item; one that ends by an exception puts it back at the
+        head of the queue, and so does the end of the client's session. It may therefore be handed out more
+        than once: see `Claim.deliveries`, and `deliveries_max`. `await queue.claim()` does without a block.
+
+        Args:
+            timeout: None waits for ever, 0 does not wait.
+            on_lost: called, without arguments, when the claim is lost; it must not block.
+
+        Raises, when it is awaited or entered:
+            CallTimeout: there was no item for that long.
+            QueueClosed: the queue was closed while the call waited.
+        """
+        return Claim(self._client, self._name, self._claim_limits, timeout, on_lost)
+
     async def qsize(self, timeout: Timeout = None) -> int:
         """Return how many items are in the queue."""
         size = await self._call(_SIZE, timeout)
@@ -132,6 +180,21 @@ def check_maxsize(maxsize: int) -> int:
     if not 0 <= maxsize <= QUEUE_MAXSIZE_MAX:
         raise ValueError(f"maxsize must be between 0 and {QUEUE_MAXSIZE_MAX}, not {maxsize}")
     return maxsize
+
+
+def check_limits(deliveries_max: int, dead_letter: Name | None) -> list[Any]:
+    """Return the wire form of what becomes of items that nobody acknowledges.
+
+    Raises:
+        TypeError, ValueError: it cannot be.
+    """
+    if type(deliveries_max) is not int:
+        raise TypeError(f"deliveries_max is an int, not {type(deliveries_max).__qualname__}")
+    if not 0 <= deliveries_max <= DELIVERIES_MAX:
+        raise ValueError(f"deliveries_max must be between 0 and {DELIVERIES_MAX}, not {deliveries_max}")
+    if dead_letter is not None and not deliveries_max:
+        raise ValueError("a dead-letter queue needs deliveries_max")
+    return [deliveries_max, b"" if dead_letter is None else pack_name(dead_letter)]
 
 
 def item_count(batch: bool | int) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import Any, ClassVar, Final, NamedTuple
 
+from raftcoord.client.deadline import Deadline
 from raftcoord.client.handle import Handle
-from raftcoord.client.timeouts import Timeout, parse_timeout
+from raftcoord.client.timeouts import Timeout, parse_duration_ms, parse_timeout
 from raftcoord.protocol.errors import Code, SessionLost
 from raftcoord.protocol.operations import Operation
 from raftcoord.protocol.values import pack_value, unpack_value
@@ -17,6 +20,7 @@ _GET: Final = int(Operation.VARIABLE_GET)
 _COMPARE_AND_SET: Final = int(Operation.VARIABLE_COMPARE_AND_SET)
 _ADD: Final = int(Operation.VARIABLE_ADD)
 _DELETE: Final = int(Operation.VARIABLE_DELETE)
+_SET_WITH: Final = int(Operation.VARIABLE_SET_WITH)
 _WATCH: Final = int(Operation.VARIABLE_WATCH)
 
 
@@ -71,11 +75,15 @@ class Variable(Handle):
 
     KIND: ClassVar[str] = "variable"
 
-    async def set(self, value: Any, timeout: Timeout = None) -> None:
-        """Set the value.
+    async def set(
+        self, value: Any, timeout: Timeout = None, *, ttl: Timeout = None, ephemeral: bool = False
+    ) -> None:
+        """Set the value. Any later change, by anyone, drops the `ttl` and `ephemeral` of this one.
 
         Args:
             timeout: bound on the call; None takes the client's own.
+            ttl: unset the variable after this time; None for never.
+            ephemeral: unset the variable when the client's session ends.
 
         Raises:
             TypeError: a value of this type cannot be stored.
@@ -83,7 +91,12 @@ class Variable(Handle):
             CallTimeout: not done in time, and certainly not done.
             OutcomeUnknown: sent, and not answered in time.
         """
-        await self._call(_SET, timeout, pack_value(value))
+        blob = pack_value(value)
+        if ttl is None and not ephemeral:
+            await self._call(_SET, timeout, blob)
+        else:
+            ttl_ms = 0 if ttl is None else parse_duration_ms(ttl, what="ttl")
+            await self._call(_SET_WITH, timeout, blob, ttl_ms, bool(ephemeral))
 
     async def get(self, timeout: Timeout = None) -> Any:
         """Return the value; wait until there is one.
@@ -122,16 +135,60 @@ class Variable(Handle):
         """
         if value is NOT_GIVEN:
             raise TypeError("compare_and_set needs a new value")
-        condition = condition_of(expected, revision)
+        return await self._compare_and_set(condition_of(expected, revision), value, timeout) is None
+
+    async def update(
+        self,
+        function: Callable[[Any], Any],
+        timeout: Timeout = None,
+        *,
+        default: Any = NOT_GIVEN,
+    ) -> Any:
+        """Replace the value by `function(value)`, and return the new one.
+
+        When somebody else changed the variable meanwhile, the function is called again with the newer value,
+        so that no change is lost; it should have no side effects.
+
+        Args:
+            function: takes the value and returns the new one; in asyncio it may be a coroutine function.
+            timeout: bound on the whole, apart from what the function itself takes.
+            default: what the function takes when the variable is unset. Without it, an unset variable is
+                waited for, as `get` does.
+
+        Raises:
+            CallTimeout: not done in time, and certainly not done.
+            OutcomeUnknown: sent, and not answered in time. Otherwise as `set`.
+        """
+        deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
+        present = await begin_update(self, default, deadline.left_s())
+        while True:
+            value = function(present.value)
+            if inspect.isawaitable(value):
+                value = await value
+            newer = await try_update(self, present, value, default, deadline.left_s())
+            if newer is None:
+                return value
+            present = newer
+
+    async def _compare_and_set(self, condition: list[Any], value: Any, timeout: Timeout) -> Versioned | None:
+        """Return None when the value was set, else what the variable holds (`UNSET` for nothing)."""
         arguments = (self._key, condition, pack_value(value))
         code, payload = await self._client.request(
             _COMPARE_AND_SET, arguments, parse_timeout(timeout) or None
         )
         if code == Code.CONFLICT:
-            return False
+            return Versioned(UNSET, 0) if payload is None else Versioned(unpack_value(payload[0]), payload[1])
         if code:
             self._refuse(code, payload)
-        return True
+        return None
+
+    async def _get_or_default(self, default: Any, timeout: Timeout) -> Versioned:
+        code, payload = await self._client.request(_GET, (self._key, False), parse_timeout(timeout) or None)
+        if code == Code.UNSET:
+            return Versioned(default, 0)
+        if code:
+            self._refuse(code, payload)
+        return Versioned(unpack_value(payload[0]), payload[1])
 
     async def add(self, n: float = 1, timeout: Timeout = None) -> Any:
         """Add a number and return the sum. Atomic, and done once however often it is sent. Unset counts as 0.
@@ -183,3 +240,20 @@ class Variable(Handle):
                     raise
                 continue  # watching takes nothing, so it simply goes on in the next session
             return Versioned(UNSET if blob is None else unpack_value(blob), revision)
+
+
+async def begin_update(variable: Variable, default: Any, timeout: Timeout) -> Versioned:
+    """Return what the function of an update is called with first."""
+    if default is NOT_GIVEN:
+        return await variable.get_versioned(timeout)
+    return await variable._get_or_default(default, timeout)
+
+
+async def try_update(
+    variable: Variable, present: Versioned, value: Any, default: Any, timeout: Timeout
+) -> Versioned | None:
+    """Set a value unless the variable changed; return None when that worked, else what to try with next."""
+    newer = await variable._compare_and_set(condition_of(NOT_GIVEN, present.revision), value, timeout)
+    if newer is None or newer.revision:
+        return newer
+    return await begin_update(variable, default, timeout)

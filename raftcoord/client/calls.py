@@ -22,7 +22,7 @@ class Undo(Enum):
 
     NOTHING = "nothing"
     RETURN = "return the items"
-    RELEASE = "release the lock"
+    RELEASE = "release what was granted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +34,7 @@ class Traits:
     `repeat_for_ever`: when nobody awaits it any more it is still repeated rather than cancelled.
     `quiet_timeout`: when nobody answers, the caller learns of a timeout and nothing worse, because the
     background undoes whatever the call may have taken.
+    `is_loan`: what it took goes back at the end of the session unless it is confirmed.
     """
 
     logged: bool
@@ -41,18 +42,31 @@ class Traits:
     repeat_for_ever: bool
     quiet_timeout: bool
     undo: Undo
+    is_loan: bool
 
 
+_RELEASE_OF: Final = {
+    Operation.LOCK_ACQUIRE: Operation.LOCK_RELEASE,
+    Operation.SEMAPHORE_ACQUIRE: Operation.SEMAPHORE_RELEASE,
+    Operation.MULTILOCK_ACQUIRE: Operation.MULTILOCK_RELEASE,
+    Operation.RWLOCK_ACQUIRE: Operation.RWLOCK_RELEASE,
+}
 _REPEAT_FOR_EVER: Final = frozenset(
     {
         Operation.CLOSE_SESSION,
         Operation.CONFIRM,
         Operation.CANCEL,
         Operation.RETURN,
-        Operation.LOCK_RELEASE,  # cancelled, it would leave a lock held that nobody knows of
+        Operation.QUEUE_ACK,
+        Operation.QUEUE_NACK,
+        *_RELEASE_OF.values(),  # cancelled, it would leave something held that nobody knows of
     }
 )
-_UNDO: Final = {Operation.QUEUE_GET: Undo.RETURN, Operation.LOCK_ACQUIRE: Undo.RELEASE}
+_UNDO: Final = {
+    Operation.QUEUE_GET: Undo.RETURN,
+    Operation.QUEUE_CLAIM: Undo.RETURN,  # a NACK would count as a delivery
+    **dict.fromkeys(_RELEASE_OF, Undo.RELEASE),
+}
 TRAITS: Final[dict[int, Traits]] = {
     code: Traits(
         logged=spec.kind in (Kind.WRITE, Kind.WAIT),
@@ -60,6 +74,7 @@ TRAITS: Final[dict[int, Traits]] = {
         repeat_for_ever=spec.operation in _REPEAT_FOR_EVER,
         quiet_timeout=spec.kind in (Kind.READ, Kind.READ_OR_WAIT) or spec.operation in _UNDO,
         undo=_UNDO.get(spec.operation, Undo.NOTHING),
+        is_loan=spec.operation is Operation.QUEUE_GET,
     )
     for code, spec in OPERATIONS.items()
 }
@@ -144,3 +159,10 @@ class Call:
         if self.timer is not None:
             self.timer.cancel()
             self.timer = None
+
+    def release(self, payload: Any) -> tuple[Operation, tuple[Any, ...]]:
+        """Return the operation, with its arguments, that gives back what the call was granted."""
+        operation = _RELEASE_OF[Operation(self.operation)]
+        fence = payload[0] if type(payload) is list and payload else payload
+        name = self.arguments[:1] if "name" in OPERATIONS[operation].argument_names else ()
+        return operation, (*name, fence)

@@ -4,7 +4,8 @@ Invariants:
   1. Every awaited call ends: with its answer, at its deadline, or when session or client end.
   2. A call that was sent is repeated under its sequence on every new connection until it is answered, or a
      CANCEL that stands for it is.
-  3. What was granted to a caller who is gone is given back: items return to their queue, locks are released.
+  3. What was granted to a caller who is gone is given back: items return to their queue, locks and leases are
+     released.
 """
 
 from __future__ import annotations
@@ -292,7 +293,7 @@ class Exchange:
         undo = call.traits.undo
         granted = code == _OK and undo is not Undo.NOTHING
         # Items that fit into no frame stayed behind, on loan to this session.
-        stranded = code == _TOO_LARGE and undo is Undo.RETURN
+        stranded = code == _TOO_LARGE and call.traits.is_loan
         if not granted and not stranded:
             self.session.state.settle(call)
         future = call.future
@@ -395,7 +396,8 @@ class Exchange:
             self._start_internal(Operation.RETURN, call, call.sequence)
         else:
             self._state.settle(call)
-            self._start_internal(Operation.LOCK_RELEASE, None, call.arguments[0], payload)
+            operation, arguments = call.release(payload)
+            self._start_internal(operation, None, *arguments)
 
     # Closing
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Mapping
+from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from raftcoord.client.aio_client import Client, client_for_address, get_client
 from raftcoord.client.timeouts import Timeout, parse_timeout
-from raftcoord.protocol.errors import Code, exception_for
+from raftcoord.protocol.errors import Code, RaftcoordError, exception_for
 from raftcoord.protocol.values import Name, pack_name
+
+Errors: TypeAlias = Mapping[int, tuple[type[RaftcoordError], str]]
 
 _TEXT_BY_CODE = {
     Code.UNSET: "it is not set",
@@ -32,10 +35,11 @@ class Handle:
     """
 
     KIND: ClassVar[str] = "object"
+    ERRORS: ClassVar[Errors] = {}  # where a kind of object says more than a code alone
 
     def __init__(self, name: Name | None = None, client: Client | None = None) -> None:
         self._name: Name = f"{self.KIND}-{uuid.uuid4().hex}" if name is None else name
-        self._key = pack_name(self._name)
+        self._key = self._key_of(self._name)
         if client is not None and not isinstance(client, Client):
             raise TypeError(f"client= takes a raftcoord.aio.Client, not {type(client).__qualname__}")
         self._client = client if client is not None else get_client()
@@ -52,21 +56,33 @@ class Handle:
         return f"<aio.{type(self).__name__} {self._name!r} {self._client!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _wake, (type(self), self._client.address, self._name, self._options())
+        return _wake, (type(self), self._client.address, self._options())
 
     def _options(self) -> dict[str, Any]:
-        """Return the further arguments that make an equal handle."""
-        return {}
+        """Return the arguments, besides the client, that make an equal handle."""
+        return {"name": self._name}
+
+    @property
+    def _what(self) -> str:
+        return f"{self.KIND} {self._name!r:.200}"
+
+    def _key_of(self, name: Name) -> bytes:
+        """Return how the store calls the object. Raises TypeError or ValueError."""
+        return pack_name(name)
 
     def _refuse(self, code: int, payload: Any) -> NoReturn:
         """Raise what stands for an answer that is not OK."""
+        known = self.ERRORS.get(code)
+        if known is not None:
+            kind, text = known
+            raise kind(f"{self._what}: {text}")
         try:
             text = _TEXT_BY_CODE.get(Code(code), "")
         except ValueError:
             text = f"status {code}"
         if isinstance(payload, str):
             text = f"{text} {payload:.200}".strip()
-        raise exception_for(code, f"{self.KIND} {self._name!r}: {text or Code(code).name}")
+        raise exception_for(code, f"{self._what}: {text or Code(code).name}")
 
     async def _call(self, operation: int, timeout: Timeout, *arguments: Any) -> Any:
         """Make a call that does not wait; None and 0 take the client's bound. Return its payload."""
@@ -88,5 +104,5 @@ class Handle:
         return payload
 
 
-def _wake(kind: type[Handle], address: str, name: Name, options: dict[str, Any]) -> Handle:
-    return kind(name, client=client_for_address(address), **options)
+def _wake(kind: type[Handle], address: str, options: dict[str, Any]) -> Handle:
+    return kind(client=client_for_address(address), **options)

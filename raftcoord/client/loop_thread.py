@@ -18,6 +18,7 @@ from typing import Any, Final, TypeVar
 import uvloop
 
 from raftcoord.client import forking
+from raftcoord.client.ownership import on_behalf_of_this_thread
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,8 @@ class LoopThread:
         if threading.current_thread() is self._thread:
             coroutine.close()
             raise RuntimeError("a synchronous call on the event loop of raftcoord would wait for itself")
-        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        with on_behalf_of_this_thread():
+            future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
             return future.result()
         except BaseException:

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from raftcoord.client.calls import Call, Undo
+from raftcoord.client.calls import Call
 from raftcoord.protocol.errors import Code
 
 LISTED_MAX: Final = 1000  # confirmations on one command; the rest follows on the next
@@ -115,7 +115,7 @@ class SessionState:
             self.registered.pop(call.sequence, None)
         else:
             self.blocking.pop(call.sequence, None)
-        loan = took and call.traits.undo is Undo.RETURN
+        loan = took and call.traits.is_loan
         # A wait may be registered although its WAITING never came: lost with a connection, or overtaken by
         # the answer to a CANCEL on the next one.
         if loan or call.registered or (call.wait and (call.sends > 1 or call.cancelled)):

@@ -15,18 +15,17 @@ class SyncHandle(Generic[_H]):
     """One named object in the store, usable from any thread.
 
     Args:
-        name: a str, int, bytes or tuple of these; None makes a random one.
         client: the client to use; None takes the current one.
-        options: further arguments of the asyncio object.
+        options: the arguments of the asyncio object.
     """
 
     AIO: ClassVar[type[Handle]]
 
-    def __init__(self, name: Name | None, client: Client | None, **options: Any) -> None:
+    def __init__(self, client: Client | None, **options: Any) -> None:
         if client is not None and not isinstance(client, Client):
             raise TypeError(f"client= takes a raftcoord.Client, not {type(client).__qualname__}")
         self._client = client if client is not None else get_client()
-        aio: Any = self.AIO(name, client=self._client.aio, **options)
+        aio: Any = self.AIO(client=self._client.aio, **options)
         self._aio: _H = aio
 
     @property
@@ -41,12 +40,12 @@ class SyncHandle(Generic[_H]):
         return f"<{type(self).__name__} {self.name!r} {self._client!r}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _wake, (type(self), self._client.address, self.name, self._options())
+        return _wake, (type(self), self._client.address, self._options())
 
     def _options(self) -> dict[str, Any]:
-        """Return the further arguments that make an equal handle."""
-        return {}
+        """Return the arguments, besides the client, that make an equal handle."""
+        return self._aio._options()
 
 
-def _wake(kind: Any, address: str, name: Name, options: dict[str, Any]) -> Any:
-    return kind(name, client=client_for_address(address), **options)
+def _wake(kind: Any, address: str, options: dict[str, Any]) -> Any:
+    return kind(client=client_for_address(address), **options)

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
-from types import TracebackType
 from typing import ClassVar
 
 from raftcoord.client import aio_lock
+from raftcoord.client.client_info import ClientInfo
 from raftcoord.client.handle import Handle
-from raftcoord.client.loop_thread import loop_thread
 from raftcoord.client.sync_client import Client
-from raftcoord.client.sync_handle import SyncHandle
+from raftcoord.client.sync_lease_handle import SyncLeaseBlock
 from raftcoord.client.timeouts import Timeout
-from raftcoord.protocol.errors import RaftcoordError
 from raftcoord.protocol.values import Name
 
-_log = logging.getLogger(__name__)
 
-
-class Lock(SyncHandle[aio_lock.Lock]):
+class Lock(SyncLeaseBlock[aio_lock.Lock]):
     """A lock that one client at a time holds. Waiters are served in the order of their calls.
 
     The lock is tied to the client's session: when the client dies or is cut off for longer than the
     session's time to live, the lock passes on, and this side knows of it no later (`on_lost`, `LockLost`).
-    Not re-entrant, and handles of one client exclude each other like those of different clients.
+    Not re-entrant (see `RLock`), and handles of one client exclude each other like those of different ones.
 
     Args:
         name: a str, int, bytes or tuple of these; None makes a random one.
@@ -41,8 +36,7 @@ class Lock(SyncHandle[aio_lock.Lock]):
         *,
         on_lost: Callable[[], object] | None = None,
     ) -> None:
-        self._on_lost = on_lost
-        super().__init__(name, client, on_lost=self._lost)
+        super().__init__(client, on_lost, name=name)
 
     def acquire(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock; tell whether that worked.
@@ -72,33 +66,10 @@ class Lock(SyncHandle[aio_lock.Lock]):
         """Tell whether anybody holds the lock."""
         return self._client.run(self._aio.locked(timeout))
 
-    @property
-    def fence(self) -> int:
-        """The number of this grant: larger than that of every earlier holder of any lock.
+    def holder(self, timeout: Timeout = None) -> ClientInfo | None:
+        """Return who holds the lock; None when nobody does."""
+        return self._client.run(self._aio.holder(timeout))
 
-        Hand it along with what the lock protects, so that a holder who does not know yet that it lost the
-        lock can be told by its smaller number.
-
-        Raises:
-            NotHolder: this handle does not hold the lock.
-            LockLost: it held it, and lost it.
-        """
-        return self._aio.fence
-
-    def __enter__(self) -> Lock:
-        self.acquire()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.release()
-        except RaftcoordError as failure:
-            if kind is None:
-                raise
-            _log.warning("release_failed lock=%r error=%r", self.name, failure)
-
-    def _lost(self) -> None:
-        if self._on_lost is not None:
-            loop_thread().call_back(self._on_lost)
+    def waiters(self, timeout: Timeout = None) -> list[ClientInfo]:
+        """Return who waits for the lock, the next one first; a client comes once for each call that waits."""
+        return self._client.run(self._aio.waiters(timeout))

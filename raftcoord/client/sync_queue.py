@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar
 
 from raftcoord.client import aio_queue
 from raftcoord.client.handle import Handle
+from raftcoord.client.sync_claim import Claim
 from raftcoord.client.sync_client import Client
 from raftcoord.client.sync_handle import SyncHandle
 from raftcoord.client.timeouts import Timeout
@@ -22,15 +23,25 @@ class Queue(SyncHandle[aio_queue.Queue]):
         name: a str, int, bytes or tuple of these; None makes a random one.
         maxsize: how many items fit; 0 for no bound. The first operation on a queue decides.
         client: the client to use; None takes the current one.
+        deliveries_max: how often `claim` hands out one item at most; 0 for no bound.
+        dead_letter: name of the queue to which an item goes that was handed out so often and never
+            acknowledged; None drops it.
     """
 
     AIO: ClassVar[type[Handle]] = aio_queue.Queue
 
-    def __init__(self, name: Name | None = None, maxsize: int = 0, client: Client | None = None) -> None:
-        super().__init__(name, client, maxsize=maxsize)
-
-    def _options(self) -> dict[str, Any]:
-        return {"maxsize": self.maxsize}
+    def __init__(
+        self,
+        name: Name | None = None,
+        maxsize: int = 0,
+        client: Client | None = None,
+        *,
+        deliveries_max: int = 0,
+        dead_letter: Name | None = None,
+    ) -> None:
+        super().__init__(
+            client, name=name, maxsize=maxsize, deliveries_max=deliveries_max, dead_letter=dead_letter
+        )
 
     @property
     def maxsize(self) -> int:
@@ -73,6 +84,23 @@ class Queue(SyncHandle[aio_queue.Queue]):
             QueueClosed: the queue was closed while the call waited.
         """
         return self._client.run(self._aio.get(timeout, batch))
+
+    def claim(self, timeout: Timeout = None, *, on_lost: Callable[[], object] | None = None) -> Claim:
+        """Take the first item for as long as it is worked on: `with queue.claim() as claim: …`.
+
+        A block that ends normally acknowledges the item; one that ends by an exception puts it back at the
+        head of the queue, and so does the end of the client's session. It may therefore be handed out more
+        than once: see `Claim.deliveries`, and `deliveries_max`.
+
+        Args:
+            timeout: None waits for ever, 0 does not wait.
+            on_lost: called, without arguments and on a thread of its own, when the claim is lost.
+
+        Raises:
+            CallTimeout: there was no item for that long.
+            QueueClosed: the queue was closed while the call waited.
+        """
+        return Claim(self._client, self.name, self._aio._claim_limits, timeout, on_lost)
 
     def qsize(self, timeout: Timeout = None) -> int:
         """Return how many items are in the queue."""

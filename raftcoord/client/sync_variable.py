@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from raftcoord.client import aio_variable
 from raftcoord.client.aio_variable import NOT_GIVEN, Versioned
+from raftcoord.client.deadline import Deadline
 from raftcoord.client.handle import Handle
 from raftcoord.client.sync_client import Client
 from raftcoord.client.sync_handle import SyncHandle
@@ -28,13 +30,17 @@ class Variable(SyncHandle[aio_variable.Variable]):
     AIO: ClassVar[type[Handle]] = aio_variable.Variable
 
     def __init__(self, name: Name | None = None, client: Client | None = None) -> None:
-        super().__init__(name, client)
+        super().__init__(client, name=name)
 
-    def set(self, value: Any, timeout: Timeout = None) -> None:
-        """Set the value.
+    def set(
+        self, value: Any, timeout: Timeout = None, *, ttl: Timeout = None, ephemeral: bool = False
+    ) -> None:
+        """Set the value. Any later change, by anyone, drops the `ttl` and `ephemeral` of this one.
 
         Args:
             timeout: bound on the call; None takes the client's own.
+            ttl: unset the variable after this time; None for never.
+            ephemeral: unset the variable when the client's session ends.
 
         Raises:
             TypeError: a value of this type cannot be stored.
@@ -42,7 +48,7 @@ class Variable(SyncHandle[aio_variable.Variable]):
             CallTimeout: not done in time, and certainly not done.
             OutcomeUnknown: sent, and not answered in time.
         """
-        self._client.run(self._aio.set(value, timeout))
+        self._client.run(self._aio.set(value, timeout, ttl=ttl, ephemeral=ephemeral))
 
     def get(self, timeout: Timeout = None) -> Any:
         """Return the value; wait until there is one.
@@ -80,6 +86,38 @@ class Variable(SyncHandle[aio_variable.Variable]):
         return self._client.run(
             self._aio.compare_and_set(expected, value, revision=revision, timeout=timeout)
         )
+
+    def update(
+        self,
+        function: Callable[[Any], Any],
+        timeout: Timeout = None,
+        *,
+        default: Any = NOT_GIVEN,
+    ) -> Any:
+        """Replace the value by `function(value)`, and return the new one.
+
+        When somebody else changed the variable meanwhile, the function is called again with the newer value,
+        so that no change is lost; it should have no side effects. It runs in this thread.
+
+        Args:
+            function: takes the value and returns the new one.
+            timeout: bound on the whole, apart from what the function itself takes.
+            default: what the function takes when the variable is unset. Without it, an unset variable is
+                waited for, as `get` does.
+
+        Raises:
+            CallTimeout: not done in time, and certainly not done.
+            OutcomeUnknown: sent, and not answered in time. Otherwise as `set`.
+        """
+        aio, run = self._aio, self._client.run
+        deadline = Deadline(timeout, time.monotonic, f"variable {self.name!r}")
+        present = run(aio_variable.begin_update(aio, default, deadline.left_s()))
+        while True:
+            value = function(present.value)
+            newer = run(aio_variable.try_update(aio, present, value, default, deadline.left_s()))
+            if newer is None:
+                return value
+            present = newer
 
     def add(self, n: float = 1, timeout: Timeout = None) -> Any:
         """Add a number and return the sum. Atomic, and done once however often it is sent. Unset counts as 0.

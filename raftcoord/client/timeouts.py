@@ -10,6 +10,8 @@ import math
 import re
 from typing import Final, TypeAlias
 
+from raftcoord.protocol.operations import TTL_MS_MAX
+
 Timeout: TypeAlias = float | int | str | datetime.timedelta | None
 
 _TEXT: Final = re.compile(r"\s*([0-9]*\.?[0-9]+(?:e[+-]?[0-9]+)?)\s*([a-zµ]*)\s*", re.IGNORECASE)
@@ -66,6 +68,14 @@ def parse_duration(duration: Timeout, *, what: str) -> float:
     if seconds is None or seconds == 0:
         raise ValueError(f"{what} must be a finite duration above 0, not {duration!r}")
     return seconds
+
+
+def parse_duration_ms(duration: Timeout, *, what: str) -> int:
+    """Return a duration in whole milliseconds, at least one. Raises TypeError or ValueError."""
+    milliseconds = math.ceil(parse_duration(duration, what=what) * 1000)
+    if milliseconds > TTL_MS_MAX:
+        raise ValueError(f"{what} must be at most {TTL_MS_MAX // 1000} s, not {duration!r}")
+    return milliseconds
 
 
 def _parse_text(text: str) -> float:

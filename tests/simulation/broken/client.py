@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
 from broken.registry import patched, variant
-from raftcoord.client import aio_lock, exchange
+from raftcoord.client import exchange
 from raftcoord.client.calls import Undo
 from raftcoord.client.exchange import Exchange
+from raftcoord.client.leases import Holdings
 from raftcoord.client.session_state import Session, SessionState
 from raftcoord.protocol.errors import CallTimeout
 from raftcoord.protocol.operations import Operation
@@ -113,16 +115,13 @@ def taken_items_returned() -> Iterator[None]:
 @variant
 def released_under_wrong_fence() -> Iterator[None]:
     """A lock is released under the fence of an earlier grant."""
-    release = aio_lock.Lock.release
+    take = Holdings.take
 
-    async def broken(lock: Any, timeout: Any = None) -> None:
-        if lock._hold is not None:
-            hold = lock._hold
-            hold.core.forget(hold)
-            lock._hold = aio_lock._Hold(hold.fence - 1, hold.session, hold.core, hold.generation)
-        await release(lock, timeout)
+    def broken(holdings: Any, hold: Any = None) -> Any:
+        taken = take(holdings, hold)
+        return dataclasses.replace(taken, fence=taken.fence - 1)
 
-    with patched(aio_lock.Lock, release=broken):
+    with patched(Holdings, take=broken):
         yield
 
 

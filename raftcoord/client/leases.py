@@ -1,0 +1,139 @@
+"""What one handle holds in the store: locks, leases and claims, each under its fence.
+
+Invariants:
+  1. A hold is believed in only while its session's time to live has not run out on this side.
+  2. A loss is told once for each session through `on_lost`, and raises `LockLost` when the hold is used next.
+  3. A release gives back what its own task or thread acquired, before anything else.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from raftcoord.client import forking
+from raftcoord.client.aio_client import Client
+from raftcoord.client.core import Core
+from raftcoord.client.ownership import current_owner
+from raftcoord.client.session_state import Session
+from raftcoord.protocol.errors import LockLost, NotHolder
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hold:
+    """One grant: good for as long as its session lives, and only in this process.
+
+    `detail` is what the kind of object has to remember of it.
+    """
+
+    fence: int
+    session: Session
+    core: Core
+    generation: int
+    owner: object
+    detail: Any = None
+
+    def is_alive(self) -> bool:
+        return self.generation == forking.generation and self.core.is_alive(self.session)
+
+
+def hold_of(client: Client, fence: int, detail: Any = None) -> Hold:
+    """Return the hold for a grant that the caller's task was just answered."""
+    core = client.core
+    return Hold(fence, core.session, core, forking.generation, current_owner(), detail)
+
+
+class Holdings:
+    """The holds of one handle, in the order in which they were granted.
+
+    Args:
+        what: kind and name of the object, for messages.
+        on_lost: called when a hold is lost while it is held.
+    """
+
+    def __init__(self, what: str, on_lost: Callable[[], object] | None) -> None:
+        self._what = what
+        self._on_lost = on_lost
+        self._holds: list[Hold] = []
+        self._told: Session | None = None
+
+    def __repr__(self) -> str:
+        return f"<Holdings of {self._what}: {[hold.fence for hold in self._holds]}>"
+
+    def __iter__(self) -> Iterator[Hold]:
+        return iter(tuple(self._holds))
+
+    def add(self, hold: Hold) -> Hold:
+        """Remember a grant, and have its loss told."""
+        self._holds.append(hold)
+        hold.core.call_when_lost(hold, lambda: self._lost(hold))
+        return hold
+
+    def forget_lost(self, owner: object) -> None:
+        """Forget what an owner lost and has not been told of."""
+        self._holds = [hold for hold in self._holds if hold.owner is not owner or hold.is_alive()]
+
+    def newest_of(self, owner: object) -> Hold | None:
+        """Return what an owner acquired last, lost or not."""
+        return next((hold for hold in reversed(self._holds) if hold.owner is owner), None)
+
+    def newest(self) -> Hold | None:
+        """Return the hold that a use of the handle is about, lost or not.
+
+        That is the caller's own, acquired last. When there is none, what others acquired: first what is lost.
+        Its owner may yet come to use it, and must not be served with a later grant of somebody else's, who
+        would go on working without.
+        """
+        holds = tuple(self._holds)
+        owner = current_owner()
+        own = next((hold for hold in reversed(holds) if hold.owner is owner), None)
+        if own is not None or not holds:
+            return own
+        return next((hold for hold in holds if not hold.is_alive()), holds[-1])
+
+    def current(self) -> Hold:
+        """Return the hold that a use of the handle is about.
+
+        Raises:
+            NotHolder: there is none.
+            LockLost: it is lost.
+        """
+        hold = self.newest()
+        if hold is None:
+            raise NotHolder(f"{self._what} is not held by this handle")
+        if not hold.is_alive():
+            raise self.lost_error(hold)
+        return hold
+
+    def take(self, hold: Hold | None = None) -> Hold:
+        """Remove a hold, by default that which `current` returns, in order to give it back.
+
+        Raises: as `current`; what is lost is removed as well.
+        """
+        if hold is None:
+            hold = self.newest()
+        if hold is None or hold not in self._holds:
+            raise NotHolder(f"{self._what} is not held by this handle")
+        self._holds.remove(hold)
+        hold.core.forget(hold)
+        if not hold.is_alive():
+            raise self.lost_error(hold)
+        return hold
+
+    def lost_error(self, hold: Hold) -> LockLost:
+        return LockLost(f"{self._what} (fence {hold.fence}) is lost: its session ended")
+
+    def _lost(self, hold: Hold) -> None:
+        if hold not in self._holds or self._told is hold.session:
+            return
+        self._told = hold.session
+        _log.warning("lease_lost object=%s fence=%d", self._what, hold.fence)
+        if self._on_lost is not None:
+            try:
+                self._on_lost()
+            except Exception:  # the user's fault must not keep others from being told
+                _log.exception("on_lost_failed object=%s", self._what)
