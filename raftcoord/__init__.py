@@ -1,4 +1,4 @@
-"""raftcoord: shared variables, queues and locks that survive the crash of any minority of their replicas.
+"""raftcoord: shared variables, queues, locks … that survive the crash of any minority of their replicas.
 
 The public names, and nothing else. `raftcoord.aio` has the same objects for asyncio.
 
@@ -9,6 +9,7 @@ imports this package, because it brings a plugin.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from raftcoord.client.errors import InconsistentMaxLeases, SemaphoreClosed, TopicDeleted
 from raftcoord.protocol.errors import (
     AuthenticationFailed,
     BadRequest,
@@ -36,11 +37,21 @@ from raftcoord.version import __version__
 
 if TYPE_CHECKING:
     from raftcoord import aio
+    from raftcoord.client.aio_rwlock import RWLockStatus
+    from raftcoord.client.aio_topic import TopicStatus
     from raftcoord.client.aio_variable import UNSET, Versioned
+    from raftcoord.client.client_info import ClientInfo
     from raftcoord.client.states import ClientState
+    from raftcoord.client.sync_claim import Claim
     from raftcoord.client.sync_client import Client, get_client
+    from raftcoord.client.sync_event import Event
     from raftcoord.client.sync_lock import Lock
+    from raftcoord.client.sync_multilock import MultiLock
     from raftcoord.client.sync_queue import Queue
+    from raftcoord.client.sync_rlock import RLock
+    from raftcoord.client.sync_rwlock import RWLock
+    from raftcoord.client.sync_semaphore import Semaphore
+    from raftcoord.client.sync_topic import Pub, Sub
     from raftcoord.client.sync_variable import Variable
     from raftcoord.testing.local_cluster import LocalCluster
 
@@ -49,26 +60,40 @@ __all__ = [
     "AuthenticationFailed",
     "BadRequest",
     "CallTimeout",
+    "Claim",
     "Client",
     "ClientClosed",
+    "ClientInfo",
     "ClientState",
     "Conflict",
+    "Event",
+    "InconsistentMaxLeases",
     "Indeterminate",
     "LimitReached",
     "LocalCluster",
     "Lock",
     "LockLost",
+    "MultiLock",
     "NotApplied",
     "NotConnected",
     "NotHolder",
     "NumberOverflow",
     "OutcomeUnknown",
     "Overloaded",
+    "Pub",
     "Queue",
     "QueueClosed",
+    "RLock",
+    "RWLock",
+    "RWLockStatus",
     "RaftcoordError",
     "Rejected",
+    "Semaphore",
+    "SemaphoreClosed",
     "SessionLost",
+    "Sub",
+    "TopicDeleted",
+    "TopicStatus",
     "UnsupportedVersion",
     "ValueTooLarge",
     "Variable",
@@ -81,11 +106,22 @@ __all__ = [
 
 
 _HOMES = {
+    "Claim": "client.sync_claim",
     "Client": "client.sync_client",
+    "ClientInfo": "client.client_info",
     "ClientState": "client.states",
+    "Event": "client.sync_event",
     "LocalCluster": "testing.local_cluster",
     "Lock": "client.sync_lock",
+    "MultiLock": "client.sync_multilock",
+    "Pub": "client.sync_topic",
     "Queue": "client.sync_queue",
+    "RLock": "client.sync_rlock",
+    "RWLock": "client.sync_rwlock",
+    "RWLockStatus": "client.aio_rwlock",
+    "Semaphore": "client.sync_semaphore",
+    "Sub": "client.sync_topic",
+    "TopicStatus": "client.aio_topic",
     "UNSET": "client.aio_variable",
     "Variable": "client.sync_variable",
     "Versioned": "client.aio_variable",

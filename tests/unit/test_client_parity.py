@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import pickle
 import typing
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -13,21 +14,32 @@ import raftcoord
 from raftcoord import aio
 
 PAIRS = [
-    (raftcoord.Variable, aio.Variable),
-    (raftcoord.Queue, aio.Queue),
-    (raftcoord.Lock, aio.Lock),
-    (raftcoord.Client, aio.Client),
+    (getattr(raftcoord, name), getattr(aio, name))
+    for name in (
+        *("Variable", "Queue", "Claim", "Lock", "RLock", "RWLock", "MultiLock", "Semaphore", "Event"),
+        *("Pub", "Sub", "Client"),
+    )
 ]
-ONLY_AIO: dict[type, set[str]] = {aio.Client: {"request", "core"}}  # what the asyncio objects use
+ONLY_AIO: dict[type, set[str]] = {  # what the asyncio objects use, and what threads cannot have
+    aio.Client: {"request", "core"},
+    aio.Sub: {"subscribe"},
+    **{kind: {"guard"} for kind in (aio.Lock, aio.RLock, aio.MultiLock, aio.Semaphore)},
+}
 ONLY_SYNC: dict[type, set[str]] = {raftcoord.Client: {"run", "aio"}}  # what the facades use
-RENAMED = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
+RENAMED = {
+    "__enter__": "__aenter__",
+    "__exit__": "__aexit__",
+    "__iter__": "__aiter__",
+    "__next__": "__anext__",
+}
+SAME_TWICE = {"AIO", "KIND", "ERRORS"}
 
 
 def public(kind: type, only: dict[type, set[str]]) -> set[str]:
     """Return the names of what users call; those of the protocols of `with` and `async with` made alike."""
     names = {name for name in dir(kind) if not name.startswith("_")}
     names |= {asynchronous for sync, asynchronous in RENAMED.items() if {sync, asynchronous} & set(dir(kind))}
-    return (names | {"__init__"}) - only.get(kind, set()) - {"AIO", "KIND"}
+    return (names | {"__init__"}) - only.get(kind, set()) - SAME_TWICE
 
 
 @pytest.mark.parametrize(("sync", "asynchronous"), PAIRS)
@@ -38,7 +50,12 @@ def test_the_names_are_the_same(sync: type, asynchronous: type) -> None:
 def _text(annotation: object) -> str:
     """Return an annotation as text, with what must differ between the two made alike."""
     text = inspect.formatannotation(annotation)
-    for before, after in (("AsyncIterator", "Iterator"), ("aio_client.", ""), ("raftcoord.aio.", "")):
+    for before, after in (
+        ("AsyncIterator", "Iterator"),
+        ("AbstractAsyncContextManager", "AbstractContextManager"),
+        ("aio_client.", ""),
+        ("raftcoord.aio.", ""),
+    ):
         text = text.replace(before, after)
     return text
 
@@ -73,6 +90,7 @@ def test_every_public_method_is_documented(sync: type, asynchronous: type) -> No
                 "state",
                 "closed",
                 "maxsize",
+                "max_leases",
             }
             assert trivial or inspect.getdoc(target), f"{kind.__name__}.{name}"
 
@@ -120,6 +138,47 @@ def test_handles_wake_up_with_the_client_of_their_address() -> None:
     assert pickle.loads(pickle.dumps(originals[0])).client is current  # noqa: S301 - our own
     current.close()
     client.close()
+
+
+HANDLES: dict[str, Callable[[Any, Any], Any]] = {
+    "Queue": lambda flavour, client: flavour.Queue("q", 3, client, deliveries_max=2, dead_letter=("dead", 1)),
+    "RLock": lambda flavour, client: flavour.RLock("r", client),
+    "RWLock": lambda flavour, client: flavour.RWLock("rw", client),
+    "MultiLock": lambda flavour, client: flavour.MultiLock(["a", ("b", 1), "a"], client),
+    "Semaphore": lambda flavour, client: flavour.Semaphore(4, "s", client),
+    "Event": lambda flavour, client: flavour.Event("e", client),
+    "Pub": lambda flavour, client: flavour.Pub(
+        "p", client, retention_count=7, retention_bytes=70, retention_age="7s"
+    ),
+    "Sub": lambda flavour, client: flavour.Sub("p", 9, client, prefetch=5),
+}
+
+
+@pytest.mark.parametrize("kind", HANDLES)
+def test_handles_wake_up_with_their_options(kind: str) -> None:
+    for flavour in (raftcoord, aio):
+        client = flavour.Client("127.0.0.1:1", set_as_default=False)
+        original = HANDLES[kind](flavour, client)
+        woken = pickle.loads(pickle.dumps(original))  # noqa: S301 - our own
+        assert type(woken) is type(original) is getattr(flavour, kind)
+        assert woken._options() == original._options()
+        assert woken.client.address == client.address
+        assert len(woken._options()) == len(inspect.signature(type(original)).parameters) - NOT_PICKLED[kind]
+        if flavour is raftcoord:
+            woken.client.close()
+            client.close()
+
+
+NOT_PICKLED = {  # the client is, apart from the options; callbacks are not
+    **dict.fromkeys(("Queue", "Event", "Pub"), 1),
+    **dict.fromkeys(("RLock", "RWLock", "MultiLock", "Semaphore", "Sub"), 2),
+}
+
+
+def test_a_claim_is_not_pickled() -> None:
+    client = aio.Client("127.0.0.1:1", set_as_default=False)
+    with pytest.raises(TypeError, match="claim"):
+        pickle.dumps(aio.Queue("q", client=client).claim())
 
 
 def test_aio_handles_wake_up_as_well() -> None:
