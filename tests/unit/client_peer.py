@@ -7,11 +7,12 @@ is recorded in order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
 
+from raftcoord import aio
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.frames import MAGIC, PROTOCOL_VERSION, FrameDecoder, encode_frame
 from raftcoord.protocol.operations import Operation
@@ -53,10 +54,27 @@ def granted(request: Request) -> Answers:
     payloads: dict[Operation, Any] = {
         Operation.VARIABLE_SET: 1,
         Operation.LOCK_ACQUIRE: 100 + request.sequence,
+        Operation.SEMAPHORE_ACQUIRE: 100 + request.sequence,
+        Operation.RWLOCK_ACQUIRE: 100 + request.sequence,
+        Operation.MULTILOCK_ACQUIRE: [100 + request.sequence, *request.arguments[:1]],
         Operation.QUEUE_PUT: 1,
         Operation.QUEUE_SIZE: 0,
+        Operation.QUEUE_CLAIM: [100 + request.sequence, b"\xa4item", 1],
     }
     return ok(request, payloads.get(request.operation))
+
+
+def scripted(script: dict[Operation, Callable[[Request], Answers]]) -> Callable[[Request], Answers]:
+    """Answer some operations as told, the others like a store in which everything works."""
+    return lambda request: script.get(request.operation, granted)(request)
+
+
+def waiting(request: Request) -> Answers:
+    return answer(request, Code.WAITING)
+
+
+def nothing(request: Request) -> Answers:
+    return []
 
 
 @dataclass
@@ -154,3 +172,28 @@ class _PeerConnection(asyncio.Protocol):
     def send(self, *messages: list[Any]) -> None:
         for message in messages:
             self.transport.write(encode_frame(message))
+
+
+Scenario = Callable[[Peer, aio.Client], Awaitable[None]]
+
+
+def play(scenario: Scenario, peer: Peer, **options: Any) -> None:
+    """Run a scenario with a connected client of the peer."""
+
+    async def run() -> None:
+        async with peer, aio.Client(peer.address, set_as_default=False, **options) as client:
+            await scenario(peer, client)
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+async def lose_session(peer: Peer, client: aio.Client, *, session: int) -> None:
+    """Have the replicas end the client's session, and wait until it has one with another number."""
+    present = client.session_id
+    peer.hello = lambda number, options: (
+        refusal(Code.SESSION_LOST, "unknown") if options["session"] == present else welcome(session=session)
+    )
+    opened = asyncio.Event()
+    client.add_listener(lambda state: opened.set() if client.session_id == session else None)
+    peer.connections[-1].transport.abort()
+    await opened.wait()

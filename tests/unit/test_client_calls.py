@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
-from client_peer import Answers, Peer, Request, answer, granted, ok
+from client_peer import Answers, Peer, Request, answer, granted, nothing, ok, play, scripted, waiting
 
 from raftcoord import aio
 from raftcoord.client.exchange import IN_FLIGHT_MAX
@@ -26,30 +26,6 @@ from raftcoord.protocol.operations import Operation
 from raftcoord.protocol.values import pack_value
 
 _O = Operation
-Scenario = Callable[[Peer, aio.Client], Awaitable[None]]
-
-
-def play(scenario: Scenario, peer: Peer, **options: Any) -> None:
-    """Run a scenario with a connected client of the peer."""
-
-    async def run() -> None:
-        async with peer, aio.Client(peer.address, set_as_default=False, **options) as client:
-            await scenario(peer, client)
-
-    asyncio.run(asyncio.wait_for(run(), 20))
-
-
-def scripted(script: dict[Operation, Callable[[Request], Answers]]) -> Callable[[Request], Answers]:
-    """Answer some operations as told, the others like a store in which everything works."""
-    return lambda request: script.get(request.operation, granted)(request)
-
-
-def waiting(request: Request) -> Answers:
-    return answer(request, Code.WAITING)
-
-
-def nothing(request: Request) -> Answers:
-    return []
 
 
 def test_sequences_grow_and_the_floor_follows() -> None:

@@ -33,6 +33,26 @@ _O = Operation
 READS = {int(spec.operation) for spec in OPERATIONS.values() if spec.kind in (Kind.READ, Kind.READ_OR_WAIT)}
 STEPS = 120
 QUEUE, LOCK, SUM = pack_value("q"), pack_value("l"), pack_value("n")
+LIMITS = [0, b""]  # of a claim
+# What is held by one at a time: how it is asked for, how it is released, and how it looks when it is free.
+HOLDS: dict[str, tuple[Operation, list[Any], Operation, list[Any], tuple[Operation, Any]]] = {
+    "lock": (_O.LOCK_ACQUIRE, [LOCK], _O.LOCK_RELEASE, [LOCK], (_O.LOCK_STATUS, None)),
+    "semaphore": (
+        _O.SEMAPHORE_ACQUIRE,
+        [LOCK, 1],
+        _O.SEMAPHORE_RELEASE,
+        [LOCK],
+        (_O.SEMAPHORE_STATUS, [1, 0, 0]),
+    ),
+    "multilock": (
+        _O.MULTILOCK_ACQUIRE,
+        [[LOCK, SUM], 2],
+        _O.MULTILOCK_RELEASE,
+        [],
+        (_O.MULTILOCK_STATUS, None),
+    ),
+    "rwlock": (_O.RWLOCK_ACQUIRE, [LOCK, False], _O.RWLOCK_RELEASE, [LOCK], (_O.RWLOCK_STATUS, None)),
+}
 
 
 class Wire:
@@ -179,7 +199,8 @@ class Player:
         self.put = 0
         self.sums: list[int] = []
         self.adds = 0
-        self.fences: list[int] = []
+        self.fences: dict[str, list[int]] = {kind: [] for kind in HOLDS}
+        self.nacks = 0
 
     async def _request(self, operation: Operation, *arguments: Any, wait: bool = False) -> Any:
         code, payload = await self.network.exchange.request(int(operation), arguments, None, wait=wait)
@@ -192,10 +213,27 @@ class Player:
         items = await self._request(_O.QUEUE_GET, QUEUE, 0, count, wait, wait=wait)
         self.got += [unpack_value(blob) for blob in items or ()]
 
-    async def lock(self) -> None:
-        fence = await self._request(_O.LOCK_ACQUIRE, LOCK, True, wait=True)
-        self.fences.append(fence)
-        await self._request(_O.LOCK_RELEASE, LOCK, fence)
+    async def claim(self) -> None:
+        wait = self.network.dice.random() < 0.7
+        claimed = await self._request(_O.QUEUE_CLAIM, QUEUE, 0, LIMITS, wait, wait=wait)
+        if claimed is None:
+            return
+        fence, blob, deliveries = claimed
+        assert deliveries <= self.nacks + 1, "what nobody got counts as delivered"
+        if self.network.dice.random() < 0.3:
+            self.nacks += 1
+            await self._request(_O.QUEUE_NACK, QUEUE, fence)
+        else:
+            self.got.append(unpack_value(blob))  # an ack reaches the store also when this task is cancelled
+            await self._request(_O.QUEUE_ACK, QUEUE, fence)
+
+    async def hold(self) -> None:
+        kind = self.network.dice.choice(list(HOLDS))
+        acquire, arguments, release, named, _ = HOLDS[kind]
+        granted = await self._request(acquire, *arguments, True, wait=True)
+        fence = granted[0] if isinstance(granted, list) else granted
+        self.fences[kind].append(fence)
+        await self._request(release, *named, fence)
 
     async def add(self) -> None:
         self.adds += 1
@@ -210,7 +248,7 @@ class Player:
         chance = dice.random()
         if chance < 0.30:
             action: Callable[[], Awaitable[None]] = dice.choice(
-                (self.get, self.get, self.lock, self.add, self.read)
+                (self.get, self.claim, self.hold, self.hold, self.add, self.read)
             )
             self.tasks.append(asyncio.ensure_future(action()))
         elif chance < 0.45:
@@ -247,8 +285,13 @@ def check(network: Network, player: Player) -> None:
     while (result := network.feed(_O.QUEUE_GET, QUEUE, 0, -1, False))[1]:
         left += [unpack_value(blob) for blob in result[1]]
     assert sorted(player.got + left) == list(range(player.put)), "items were lost or doubled"
-    assert network.machine.query(_O.LOCK_STATUS, [LOCK]) == (Code.OK, None), "the lock stayed behind"
-    assert player.fences == sorted(set(player.fences)), "a grant was told twice, or out of turn"
+    for kind, (*_, (status, free)) in HOLDS.items():
+        fences = player.fences[kind]
+        assert fences == sorted(set(fences)), f"a grant of the {kind} was told twice, or out of turn"
+        result = network.machine.query(status, [LOCK])
+        assert result in ((Code.OK, free), (Code.OK, None)), f"the {kind} stayed behind: {result}"
+    assert not network.machine.query(_O.MULTILOCK_STATUS, [SUM])[1]  # type: ignore[index]
+    assert not network.machine._context.sessions[network.client].holds, "something is held and nobody knows"
     total = network.machine.query(_O.VARIABLE_GET, [SUM, False])
     assert total is not None
     value = unpack_value(total[1][0]) if total[0] == Code.OK else 0
