@@ -1,78 +1,26 @@
 """Random commands: plain steps, of Hypothesis or of a seed, that become commands when they are played.
 
-A step names a client by its place among all that were ever opened, and a sequence by how it relates to the
-last one, so that shrinking a list of steps keeps the rest meaningful.
+A step names a client by its place among all that were ever opened, a sequence by how it relates to the last
+one, and a fence or an offset by what the object has at that moment, so that shrinking a list of steps keeps
+the rest meaningful.
 """
 
 from __future__ import annotations
 
-import math
 import random
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
+from machine_arguments import ARGUMENTS, CURRENT, FOCUSES, Focus, Near, choices_of
 
 from raftcoord.machine import Machine
 from raftcoord.protocol.operations import Operation
-from raftcoord.protocol.values import pack_value
 
 TTL_MS: Final = 1000
-CURRENT: Final = "current"  # stands for the revision or the fence that the object has when the step is played
-
-_VALUES: Final = [
-    *(pack_value(value) for value in (0, 1, 1.0, -0.5, 2**64 - 1, -(2**63), math.inf, -math.inf, True, "x")),
-    pack_value({"a": [1, 2], "b": (3,)}),
-    pack_value({"b": (3,), "a": [1, 2.0]}),
-    b"\xcf\x00\x00\x00\x00\x00\x00\x00\x01",  # 1 in a form that no client packs
-    b"\xc1",  # not msgpack
-    b"\x91" * 300,  # nested too deep
-]
-_NAMES: Final = [b"a", b"b"]
-_NUMBERS: Final[list[Any]] = [CURRENT] * 10 + list(range(30))
-_CONDITIONS: Final[list[Any]] = [[], [], *([number] for number in _NUMBERS), *([value] for value in _VALUES)]
-_MAXSIZES: Final = [0, 0, 1, 3]
-_ITEMS: Final = [[pack_value(100 * n + place) for place in range(n % 4 + 1)] for n in range(50)]
-_COUNTS: Final = [1, 1, 1, 2, 3, -1]
-_WAITS: Final = [True, True, False]
-_TARGETS: Final = list(range(5))  # how far back; see `Player.command`
-
-_ARGUMENTS: Final[dict[Operation, tuple[list[Any], ...]]] = {
-    Operation.CONFIRM: (),
-    Operation.CANCEL: (_TARGETS,),
-    Operation.RETURN: (_TARGETS,),
-    Operation.VARIABLE_SET: (_NAMES, _VALUES),
-    Operation.VARIABLE_GET: (_NAMES, _WAITS),
-    Operation.VARIABLE_COMPARE_AND_SET: (_NAMES, _CONDITIONS, _VALUES),
-    Operation.VARIABLE_ADD: (_NAMES, _VALUES),
-    Operation.VARIABLE_DELETE: (_NAMES,),
-    Operation.VARIABLE_WATCH: (_NAMES, _NUMBERS, _WAITS),
-    Operation.QUEUE_PUT: (_NAMES, _MAXSIZES, _ITEMS, _WAITS),
-    Operation.QUEUE_GET: (_NAMES, _MAXSIZES, _COUNTS, _WAITS),
-    Operation.QUEUE_SIZE: (_NAMES,),
-    Operation.QUEUE_CLOSE: (_NAMES,),
-    Operation.LOCK_ACQUIRE: (_NAMES, _WAITS),
-    Operation.LOCK_RELEASE: (_NAMES, _NUMBERS),
-    Operation.CLOSE_SESSION: (),
-}
-# Twice what makes the interesting states, so that sessions and queues live for a while.
-_OFTEN: Final = [
-    Operation.QUEUE_PUT,
-    Operation.QUEUE_GET,
-    Operation.LOCK_ACQUIRE,
-    Operation.LOCK_RELEASE,
-    Operation.CANCEL,
-    Operation.RETURN,
-]
 
 Words = list[Any]  # [operation, *arguments]
-_CHOICES: Final = [*_ARGUMENTS, *_OFTEN, *_OFTEN]
-words: Final[SearchStrategy[Words]] = st.sampled_from(_CHOICES).flatmap(
-    lambda operation: st.tuples(st.just(int(operation)), *map(st.sampled_from, _ARGUMENTS[operation])).map(
-        list
-    )
-)
 
 
 @dataclass(frozen=True)
@@ -83,11 +31,6 @@ class Acked:
     listed: tuple[int, ...]
 
 
-_BACKS: Final = [0, 1, 3, 100, 100]
-_AGAINS: Final = [0] * 8 + [1, 2, 5]
-_ackeds: Final = st.builds(Acked, st.sampled_from(_BACKS), st.lists(st.integers(0, 6), max_size=3).map(tuple))
-
-
 @dataclass(frozen=True)
 class Command:
     """A new command of a client, or an old sequence again: the same command, `again` places back."""
@@ -96,6 +39,7 @@ class Command:
     again: int  # 0: a new command
     acked: Acked
     words: Any
+    after_ms: int  # how much time passed
 
 
 @dataclass(frozen=True)
@@ -113,32 +57,75 @@ class Expire:
 
 
 @dataclass(frozen=True)
+class Pass:
+    """Time passes, with a batch of no commands."""
+
+    milliseconds: int
+
+
+@dataclass(frozen=True)
 class Restore:
     """The machine is replaced by one restored from its snapshot."""
 
 
-commands: Final = st.builds(Command, st.integers(0, 3), st.sampled_from(_AGAINS), _ackeds, words)
-opens: Final = st.builds(Open, st.integers(0, 5))
-expires: Final = st.builds(Expire, st.lists(st.integers(0, 3), max_size=3).map(tuple))
-Step: TypeAlias = Command | Open | Expire
-steps: Final[SearchStrategy[list[Step]]] = st.lists(
-    st.one_of(*[commands] * 12, opens, expires), min_size=15, max_size=60
+Step: TypeAlias = Command | Open | Expire | Pass
+
+_BACKS: Final = [0, 1, 1, 1, 3, 3, 100, 100, 100, 100]
+_AGAINS: Final = [0] * 8 + [1, 2, 5]
+_AFTERS: Final = [0] * 6 + [1, 7, 20]
+_PASSES: Final = [1, 10, 30, 200]
+
+
+def _words(focus: Focus) -> SearchStrategy[Words]:
+    return st.sampled_from(choices_of(focus)).flatmap(
+        lambda operation: st.tuples(st.just(int(operation)), *map(st.sampled_from, ARGUMENTS[operation])).map(
+            list
+        )
+    )
+
+
+def steps_of(focus: Focus) -> SearchStrategy[Step]:
+    """Return a strategy of steps that use the objects of a focus only."""
+    ackeds = st.builds(Acked, st.sampled_from(_BACKS), st.lists(st.integers(0, 6), max_size=3).map(tuple))
+    commands = st.builds(
+        Command,
+        st.integers(0, 3),
+        st.sampled_from(_AGAINS),
+        ackeds,
+        _words(focus),
+        st.sampled_from(_AFTERS),
+    )
+    opens = st.builds(Open, st.integers(0, 5))
+    expires = st.builds(Expire, st.lists(st.integers(0, 3), max_size=3).map(tuple))
+    passes = st.builds(Pass, st.sampled_from(_PASSES))
+    return st.one_of(*[commands] * 12, opens, expires, passes)
+
+
+steps: Final[SearchStrategy[list[Step]]] = st.sampled_from(FOCUSES).flatmap(
+    lambda focus: st.lists(steps_of(focus), min_size=15, max_size=60)
 )
 
 
-def any_step(rng: random.Random) -> Step | Restore:
+def any_step(rng: random.Random, focus: Focus) -> Step | Restore:
     """Return a step, without Hypothesis."""
     chance = rng.random()
-    if chance < 0.03:
+    if chance < 0.02:
         return Expire(tuple(rng.sample(range(4), rng.randint(1, 2))))
-    if chance < 0.10:
+    if chance < 0.15:
         return Open(rng.randint(0, 5))
-    if chance < 0.13:
+    if chance < 0.18:
         return Restore()
-    operation = rng.choice(_CHOICES)
+    if chance < 0.21:
+        return Pass(rng.choice(_PASSES))
+    operation = rng.choice(choices_of(focus))
     acked = Acked(rng.choice(_BACKS), tuple(rng.choices(range(7), k=rng.choice([0, 0, 1, 3]))))
-    words = [int(operation), *(rng.choice(domain) for domain in _ARGUMENTS[operation])]
-    return Command(rng.randint(0, 3), rng.choice(_AGAINS), acked, words)
+    words = [int(operation), *(rng.choice(domain) for domain in ARGUMENTS[operation])]
+    return Command(rng.randint(0, 3), rng.choice(_AGAINS), acked, words, rng.choice(_AFTERS))
+
+
+def focus_of(seed: int) -> Focus:
+    """Return one of the focuses, each for as many seeds."""
+    return FOCUSES[seed % len(FOCUSES)]
 
 
 class Player:
@@ -146,6 +133,7 @@ class Player:
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
+        self.now_ms = 0
         self.clients: list[int] = []  # session ids in the order of opening, also of ended ones
         self.sent: dict[int, list[Words]] = {}  # by session: its commands, the first under sequence 1
 
@@ -174,46 +162,82 @@ class Player:
 
     def command(self, step: Command) -> list[Any]:
         """Return the command [session, sequence, acked, operation, *arguments]."""
+        self.now_ms += step.after_ms
         session = self._session(step.client)
         sent = self.sent.setdefault(session, [])
         if 0 < step.again <= len(sent):
             sequence = len(sent) + 1 - step.again
         else:
-            sent.append(self._resolved(step.words, len(sent) + 1))
+            sent.append(self._resolved(session, step.words, len(sent) + 1))
             sequence = len(sent)
         acked = max(0, len(sent) - step.acked.back)
         listed = [max(0, len(sent) - back) for back in step.acked.listed]
         return [session, sequence, [acked, *listed] if listed else acked, *sent[sequence - 1]]
 
     def _session(self, client: int) -> int:
-        return self.clients[client] if client < len(self.clients) else 999_999
+        # Those that live come first, so that most commands find their session.
+        clients = sorted(self.clients, key=self.machine.has_session, reverse=True)
+        return clients[client] if client < len(clients) else 999_999
 
-    def _resolved(self, words: Words, sequence: int) -> Words:
+    def _resolved(self, session: int, words: Words, sequence: int) -> Words:
         operation, *arguments = words
         if operation in (Operation.CANCEL, Operation.RETURN):
             return [operation, max(0, sequence + 1 - arguments[0])]
-        return [operation, *(self._current(operation, arguments, argument) for argument in arguments)]
+        if operation == Operation.MULTILOCK_ACQUIRE:
+            names, count, wait = arguments
+            return [operation, names, min(count, len(names)), wait]
+        holds = self._holds(session, operation)
+        if holds and len(arguments) == 2 and arguments[1] is CURRENT:
+            return [operation, holds[-1][1], holds[-1][0]]  # of all names the one of which it holds something
+        return [operation, *(self._current(session, words, argument) for argument in arguments)]
 
-    def _current(self, operation: int, arguments: Words, argument: Any) -> Any:
+    def _current(self, session: int, words: Words, argument: Any) -> Any:
         if argument == [CURRENT]:
-            return [self._current(operation, arguments, CURRENT)]
+            return [self._current(session, words, CURRENT)]
+        if isinstance(argument, Near):
+            _, following, _ = self._read(Operation.TOPIC_STATUS, words[1])
+            return max(0, following + argument.distance)
         if argument != CURRENT:
             return argument
-        if operation == Operation.LOCK_RELEASE:
-            status = self.machine.query(Operation.LOCK_STATUS, arguments[:1])
-            return status[1][1] if status and status[1] else 0
-        state = self.machine.query(Operation.VARIABLE_GET, [arguments[0], False])
-        return state[1][1] if state and state[1] else 0
+        operation = Operation(words[0])
+        if operation.name.startswith("VARIABLE"):
+            state = self._read(Operation.VARIABLE_GET, words[1], False)
+            return state[1] if state else 0
+        return self._fence(session, operation, words[1])
 
-    def to_command(self, step: Step) -> list[Any]:
-        """Return the command of any step."""
+    def _read(self, operation: Operation, *arguments: Any) -> Any:
+        result = self.machine.query(operation, list(arguments))
+        assert result is not None
+        return result[1]
+
+    def _holds(self, session: int, operation: int) -> list[tuple[int, bytes]]:
+        """Return fence and name of all that the session holds of the kind that this operation is for."""
+        tag = Operation(operation).name.split("_")[0].lower() + "s"
+        one = self.machine._context.sessions.get(session)
+        holds = one.holds.items() if one is not None else ()
+        return [(fence, name) for fence, (kind, name) in holds if kind.tag == tag]
+
+    def _fence(self, session: int, operation: int, name: Any) -> int:
+        """Return a fence of this object: the session's own if it has one, else anyone's, else 0."""
+        for one in (session, *self.clients):
+            for fence, of_name in self._holds(one, operation):
+                if of_name in (name, b""):
+                    return fence
+        return 0
+
+    def to_commands(self, step: Step) -> list[Any]:
+        """Return the commands of any step: one or none."""
+        if isinstance(step, Pass):
+            self.now_ms += step.milliseconds
+            return []
         if isinstance(step, Open):
-            return self.open(step)
-        return self.expire(step) if isinstance(step, Expire) else self.command(step)
+            return [self.open(step)]
+        return [self.expire(step) if isinstance(step, Expire) else self.command(step)]
 
     def play(self, step: Step) -> Any:
         """Apply a step to the machine alone; return what it caused."""
-        applied = self.machine.apply(0, [self.to_command(step)])
+        commands = self.to_commands(step)
+        applied = self.machine.apply(self.now_ms, commands)
         for view in applied.opened:
             self.opened(view.id)
         return applied

@@ -20,7 +20,7 @@ import msgpack
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from machine_actions import Expire, Open, Player, Restore, Step, any_step, steps
+from machine_actions import Expire, Open, Player, Restore, Step, any_step, focus_of, steps
 
 from raftcoord.machine import Applied, Machine, snapshot
 
@@ -75,14 +75,14 @@ def test_commands_between_the_slices_do_not_show(
     assert b"".join(written) == expected
 
 
-@pytest.mark.parametrize("seed", range(60))
+@pytest.mark.parametrize("seed", range(70))
 def test_commands_between_the_slices_of_many_snapshots_do_not_show(seed: int) -> None:
     rng = random.Random(seed)
     machine, player = played([])
 
     def work(count: int) -> None:
         for _ in range(count):
-            step = any_step(rng)
+            step = any_step(rng, focus_of(seed))
             if not isinstance(step, Restore):
                 player.play(step)
 
@@ -162,11 +162,12 @@ def test_a_replica_that_is_restored_at_random_points_stays_identical(
     player = Player(steady)
     restless = Machine()
     for index, step in enumerate([*OPENED, *log]):
-        command = player.to_command(step)
-        applied = steady.apply(index, [command])
+        commands = player.to_commands(step)
+        applied = steady.apply(player.now_ms, commands)
         for view in applied.opened:
             player.opened(view.id)
-        assert outcome(restless.apply(index, [command])) == outcome(applied)
+        assert outcome(restless.apply(player.now_ms, commands)) == outcome(applied)
+        assert restless.next_deadline_ms() == steady.next_deadline_ms()
         if index < len(restores) and restores[index]:
             restless = copy_of(restless, chunk_bytes)
             assert restless.counts() == steady.counts()

@@ -138,9 +138,9 @@ def _check_queue(name: str, records: list[Record], store: Store) -> None:
     ]
     possible = {value for put in puts if put.outcome is not Outcome.FAILED for value in put.argument}
     taken = Counter(value for record in records for value in _taken(record))
-    given_back = Counter(unpack_value(blob) for blob in store.given_back)
-    queue = store.queues.get(pack_name(name))
-    left = Counter(unpack_value(blob) for blob in (queue.items if queue is not None else ()))
+    given_back = Counter(unpack_value(blob) for blob in store.queues.given_back)
+    queue = store.queues.table.get(pack_name(name))
+    left = Counter(unpack_value(blob) for blob in (queue.values if queue is not None else ()))
     for value, count in taken.items():
         if value not in possible:
             raise Violation("items are conserved", f"queue {name}: {value!r} was taken and never put")

@@ -22,7 +22,7 @@ from raftcoord.machine import Applied
 from raftcoord.machine.outcome import Completed
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import OPERATIONS, Kind, Operation
-from raftcoord.testing.simulation.model import Answer, Model, Number, Session, Wait
+from raftcoord.testing.simulation.model import Answer, Model, Session, Wait, compare
 from raftcoord.testing.simulation.violation import Violation
 
 _decode: Final = msgspec.msgpack.Decoder(tuple[int, list[Any]]).decode
@@ -64,16 +64,16 @@ class Oracle:
     def take(self, index: int, payload: bytes, applied: Applied) -> None:
         """Take in the next entry with what a machine made of it. Raises Violation."""
         self.index = index
-        _, commands = _decode(payload)
+        now_ms, commands = _decode(payload)
         ended: list[int] = []
         served = 0  # effects of the commands so far: the machine lists them in the order of the commands
         if len(commands) != len(applied.results):
             raise Violation("machine", f"{len(applied.results)} results for {len(commands)} commands")
+        self.model.advance(now_ms)
+        served = self._compare_effects(self.model.effects, applied.completed)
         for command, result in zip(commands, applied.results, strict=True):
             self._take_command(command, result, ended)
-            effects = self.model.effects
-            self._compare_effects(effects, applied.completed[served : served + len(effects)])
-            served += len(effects)
+            served += self._compare_effects(self.model.effects, applied.completed[served:])
         if ended != applied.ended:
             raise Violation("machine", f"sessions {applied.ended} ended, not {ended}, at index {index}")
         if served < len(applied.completed):
@@ -84,7 +84,7 @@ class Oracle:
         session, sequence, acked, operation, *arguments = command
         if operation == Operation.OPEN_SESSION:
             self.model.effects = []
-            self._open(arguments[0], result)
+            self._open(arguments[0], arguments[2], result)
             return
         if operation == Operation.EXPIRE_SESSIONS:
             ended += [one for one in dict.fromkeys(arguments[0]) if one in self.model.sessions]
@@ -106,7 +106,7 @@ class Oracle:
         if operation in _GRANT and result[0] == Code.OK:
             self._on_grant(arguments[0], key[0], result[1])
 
-    def _open(self, nonce: bytes, result: tuple[int, Any]) -> None:
+    def _open(self, nonce: bytes, client_name: str, result: tuple[int, Any]) -> None:
         code, session = result
         known = self._nonces.get(nonce)
         if code != Code.OK or (known is not None and known != session):
@@ -114,7 +114,7 @@ class Oracle:
         if known is None:
             self._new_number(session, f"session {session}")
             self._nonces[nonce] = session
-            self.model.sessions[session] = Session()
+            self.model.sessions[session] = Session(client_name)
 
     def _forget_nonces(self) -> None:
         if len(self._nonces) != len(self.model.sessions):
@@ -122,13 +122,14 @@ class Oracle:
                 nonce: session for nonce, session in self._nonces.items() if session in self.model.sessions
             }
 
-    def _compare_effects(self, effects: list[tuple[Wait, Answer]], completed: list[Completed]) -> None:
+    def _compare_effects(self, effects: list[tuple[Wait, Answer]], completed: list[Completed]) -> int:
+        """Hold the first of what the machine completed against the model; return how many these are."""
         expected: dict[tuple[str, bytes], list[tuple[Wait, Answer]]] = {}
         waits: dict[Key, Wait] = {}
         for wait, answer in effects:
             expected.setdefault(wait.place, []).append((wait, answer))
             waits[wait.session, wait.sequence] = wait
-        for session, sequence, code, payload in completed:
+        for session, sequence, code, payload in completed[: len(effects)]:
             where = f"session {session} sequence {sequence} at index {self.index}"
             served = waits.get((session, sequence))
             line = expected.get(served.place) if served is not None else None
@@ -142,20 +143,10 @@ class Oracle:
         left = [wait for line in expected.values() for wait, _ in line]
         if left:
             raise Violation("machine", f"not served at index {self.index}: {left}")
+        return len(effects)
 
     def _compare(self, expected: Any, actual: Any, where: str) -> None:
-        if isinstance(expected, Number):
-            if expected.value is None:
-                self._new_number(actual, where)
-                expected.value = actual
-            same = actual == expected.value
-        elif isinstance(expected, list | tuple):
-            same = isinstance(actual, list | tuple) and len(actual) == len(expected)
-            for one, other in zip(expected, actual, strict=False) if same else ():
-                self._compare(one, other, where)
-        else:
-            same = bool(actual == expected) and isinstance(actual, bool) == isinstance(expected, bool)
-        if not same:
+        if not compare(expected, actual, lambda number: self._new_number(number, where)):
             raise Violation("machine", f"{where}: {actual!r:.200}, not {expected!r:.200}")
 
     def _new_number(self, number: Any, where: str) -> None:
@@ -168,13 +159,12 @@ class Oracle:
     def _note_versions(self) -> None:
         model, versions = self.model, self._versions
         now: dict[tuple[str, bytes], Any] = {}
-        for name, (value, revision) in model.variables.items():
-            now["VARIABLE", name] = (value, revision.value)
-        for name, queue in model.queues.items():
+        for name, variable in model.variables.table.items():
+            now["VARIABLE", name] = (variable.value, variable.revision.value)
+        for name, queue in model.queues.table.items():
             now["QUEUE", name] = len(queue.items)
-        for name, (holder, fence) in model.locks.items():
-            waiting = sum(wait.place == ("LOCK", name) for wait in model.waits)
-            now["LOCK", name] = (holder, fence.value, waiting)
+        for name, hold in model.locks.table.items():
+            now["LOCK", name] = (hold.session, hold.fence.value, len(model.locks.line(name)))
         for place in {**versions, **now}:
             state = now.get(place)
             history = versions.setdefault(place, [])
