@@ -38,6 +38,7 @@ from raftcoord.version import __version__
 if TYPE_CHECKING:
     from raftcoord import aio
     from raftcoord.client.aio_rwlock import RWLockStatus
+    from raftcoord.client.aio_semaphore import SemaphoreStatus
     from raftcoord.client.aio_topic import TopicStatus
     from raftcoord.client.aio_variable import UNSET, Versioned
     from raftcoord.client.client_info import ClientInfo
@@ -90,6 +91,7 @@ __all__ = [
     "Rejected",
     "Semaphore",
     "SemaphoreClosed",
+    "SemaphoreStatus",
     "SessionLost",
     "Sub",
     "TopicDeleted",
@@ -120,6 +122,7 @@ _HOMES = {
     "RWLock": "client.sync_rwlock",
     "RWLockStatus": "client.aio_rwlock",
     "Semaphore": "client.sync_semaphore",
+    "SemaphoreStatus": "client.aio_semaphore",
     "Sub": "client.sync_topic",
     "TopicStatus": "client.aio_topic",
     "UNSET": "client.aio_variable",

@@ -8,7 +8,7 @@ from raftcoord.client.aio_multilock import MultiLock
 from raftcoord.client.aio_queue import Queue
 from raftcoord.client.aio_rlock import RLock
 from raftcoord.client.aio_rwlock import RWLock, RWLockStatus
-from raftcoord.client.aio_semaphore import Semaphore
+from raftcoord.client.aio_semaphore import Semaphore, SemaphoreStatus
 from raftcoord.client.aio_topic import Pub, Sub, TopicStatus
 from raftcoord.client.aio_variable import UNSET, Variable, Versioned
 from raftcoord.client.client_info import ClientInfo
@@ -29,6 +29,7 @@ __all__ = [
     "RWLock",
     "RWLockStatus",
     "Semaphore",
+    "SemaphoreStatus",
     "Sub",
     "TopicStatus",
     "Variable",

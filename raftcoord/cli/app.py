@@ -7,10 +7,13 @@ import logging
 import click
 
 from raftcoord.cli.cluster_commands import demo, serve, up
+from raftcoord.cli.event_commands import event
 from raftcoord.cli.exits import EXPECTED_ERRORS, report
 from raftcoord.cli.lock_command import lock
 from raftcoord.cli.queue_commands import queue
+from raftcoord.cli.semaphore_commands import semaphore
 from raftcoord.cli.status_command import status
+from raftcoord.cli.topic_commands import topic
 from raftcoord.cli.variable_commands import variable
 from raftcoord.client.addresses import ADDRESS_ENVIRONMENT
 from raftcoord.version import __version__
@@ -26,7 +29,7 @@ Examples:
 \b
 Exit codes:
   0  done
-  1  the answer is no: unset, empty, full, not in time, no leader
+  1  the answer is no: unset, clear, empty, full, not in time, no leader
   2  wrong usage
   3  no cluster can be reached
 """
@@ -38,10 +41,10 @@ Exit codes:
 )
 @click.version_option(__version__, message="raftcoord %(version)s")
 def cli(address: str | None) -> None:
-    """Variables, queues and locks that survive the loss of a machine."""
+    """Variables, queues, locks, events, semaphores and topics that survive the loss of a machine."""
 
 
-for _command in (up, serve, status, variable, queue, lock, demo):
+for _command in (up, serve, status, variable, queue, lock, event, semaphore, topic, demo):
     cli.add_command(_command)
 
 

@@ -1,73 +1,37 @@
-"""`raftcoord lock NAME -- COMMAND…`: a command that runs only while a lock is held.
-
-Invariants:
-  1. The command starts after the lock was granted, and is told to end as soon as it is lost.
-  2. The command does not outlive this process, however that ends: a lock whose session expires is handed on.
-  3. A signal from the terminal reaches the command once.
-"""
+"""`raftcoord lock NAME COMMAND…`: a command that runs only while a lock is held; and who holds it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
-import subprocess
-import threading
-from collections.abc import Callable, Iterator
-from types import FrameType
-from typing import Final
+import json
 
 import click
 
-from raftcoord import Lock
-from raftcoord.cli.exits import CommandError, Exit
-from raftcoord.cli.options import Duration, address_option, connected_client
-from raftcoord.protocol.errors import LockLost, SessionLost
-from raftcoord.testing.lifeline import Lifeline
+from raftcoord import ClientInfo, Lock
+from raftcoord.cli.exits import Exit
+from raftcoord.cli.guarded_command import EXIT_CODES, command_of, holding_options, run_while_held
+from raftcoord.cli.options import address_option, connected_client
 
-_FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-_SIGNAL_EXIT_BASE: Final = 128
-
-EPILOG = """\b
+EPILOG = f"""\b
 Examples:
   raftcoord lock nightly-report -- ./report.sh --full
   raftcoord lock --timeout 0 leader -- python serve.py
+  raftcoord lock --status leader
 
-\b
-Exit codes:
-  the command's own, or 128 + N when signal N ended it
-    3  no cluster can be reached
-  124  the lock was not to be had in time; the command was not started
-  125  the lock was lost, and the command was ended
-  126  the command cannot be executed
-  127  there is no such command
-"""
-
-
-class Terminated(BaseException):
-    """A signal to end came before the command was started."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+{EXIT_CODES}"""
 
 
 @click.command(
     epilog=EPILOG, context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False}
 )
 @click.argument("name")
-@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--timeout", type=Duration(), help="How long to wait for the lock.  [default: for ever]")
-@click.option(
-    "--ttl", type=Duration(), default="10s", show_default=True, help="How long the lock outlives us."
-)
-@click.option(
-    "--kill-after", type=Duration(), default="2s", show_default=True, help="From SIGTERM to SIGKILL on loss."
-)
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+@click.option("--status", is_flag=True, help="Print who holds the lock and who waits, as JSON.")
+@holding_options
 @address_option
 def lock(
     name: str,
     command: tuple[str, ...],
+    status: bool,
     timeout: float | None,
     ttl: float,
     kill_after: float,
@@ -78,134 +42,36 @@ def lock(
     The command finds the name in RAFTCOORD_LOCK_NAME and the fence, a number that grows with every grant,
     in RAFTCOORD_LOCK_FENCE. When the lock is lost, the command gets SIGTERM and a little later SIGKILL.
     """
-    if command[0] == "--":
-        command = command[1:]
-    if not command:
-        raise click.UsageError("there is no command to run")
-    lost = _Loss()
-    with _ending_early(), connected_client(address, session_ttl=ttl) as client:
-        held = Lock(name, client=client, on_lost=lost.set)
-        try:
-            granted = held.acquire(timeout=timeout)
-        except (SessionLost, TimeoutError) as error:
-            raise CommandError(f"lock {name!r}: {error}", Exit.LOCK_TIMEOUT) from None
-        if not granted:
-            raise CommandError(f"lock {name!r} was not to be had in time", Exit.LOCK_TIMEOUT)
-        environment = {**os.environ, "RAFTCOORD_LOCK_NAME": name, "RAFTCOORD_LOCK_FENCE": str(held.fence)}
-        status = _Guarded(command, environment).run(lost, kill_after)
-        try:
-            held.release()
-        except LockLost:
-            lost.set()  # too late for the command to have noticed, but it may have run without the lock
-    if lost.happened:
-        raise CommandError(f"lock {name!r} was lost", Exit.LOCK_LOST)
-    return status
+    if status:
+        if command:
+            raise click.UsageError("--status runs no command")
+        return _print_status(name, address)
+    return run_while_held(
+        lambda client, on_lost: Lock(name, client=client, on_lost=on_lost),
+        command_of(command),
+        variables="RAFTCOORD_LOCK",
+        timeout=timeout,
+        ttl=ttl,
+        kill_after=kill_after,
+        address=address,
+    )
 
 
-class _Loss:
-    """Whether the lock was lost, and one place to wait for that or for the end of the command."""
-
-    def __init__(self) -> None:
-        self.happened = False
-        self.changed = threading.Event()
-
-    def set(self) -> None:
-        self.happened = True
-        self.changed.set()
-
-
-class _Guarded:
-    """The command as a process, in a group of its own unless it needs the terminal."""
-
-    def __init__(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
-        self._command = command
-        self._environment = environment
-        # A group of its own lets a signal reach everything that the command started. But only the
-        # foreground group may read the terminal, and that group gets Ctrl-C from it anyway.
-        self._own_group = not _is_foreground()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._early_signals: list[int] = []
-
-    def run(self, lost: _Loss, kill_after_s: float) -> int:
-        """Run the command to its end and return its exit status; end it when the lock is lost."""
-        lifeline = Lifeline(None)
-        try:
-            with _handling(self._forward):
-                process = self._start(lifeline)
-                threading.Thread(target=self._await_end, args=(process, lost.changed), daemon=True).start()
-                lost.changed.wait()
-                if process.poll() is None:
-                    self._end(process, kill_after_s)
-            lifeline.forget(process.pid)
-        finally:
-            lifeline.close()
-        code = process.returncode
-        return code if code >= 0 else _SIGNAL_EXIT_BASE - code
-
-    def _start(self, lifeline: Lifeline) -> subprocess.Popen[bytes]:
-        process = lifeline.start(
-            self._command, env=self._environment, process_group=0 if self._own_group else None
+def _print_status(name: str, address: str | None) -> int:
+    with connected_client(address) as client:
+        held = Lock(name, client=client)
+        holder, waiters = held.holder(), held.waiters()
+    print(
+        json.dumps(
+            {
+                "holder": None if holder is None else _described(holder),
+                "waiters": [_described(waiter) for waiter in waiters],
+            },
+            ensure_ascii=False,
         )
-        self._process = process
-        for number in self._early_signals:
-            self._forward(number)
-        return process
-
-    @staticmethod
-    def _await_end(process: subprocess.Popen[bytes], changed: threading.Event) -> None:
-        process.wait()
-        changed.set()
-
-    def _end(self, process: subprocess.Popen[bytes], kill_after_s: float) -> None:
-        self._send(signal.SIGTERM)
-        try:
-            process.wait(kill_after_s)
-        except subprocess.TimeoutExpired:
-            self._send(signal.SIGKILL)
-            process.wait()
-
-    def _forward(self, number: int, frame: FrameType | None = None) -> None:
-        if self._process is None:
-            self._early_signals.append(number)
-        elif number != signal.SIGINT or self._own_group:
-            self._send(number)
-
-    def _send(self, number: int) -> None:
-        assert self._process is not None
-        with contextlib.suppress(ProcessLookupError):
-            if self._own_group:
-                os.killpg(self._process.pid, number)
-            else:
-                self._process.send_signal(number)
+    )
+    return Exit.OK
 
 
-def _is_foreground() -> bool:
-    try:
-        with open("/dev/tty", "rb") as terminal:
-            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
-    except OSError:
-        return False
-
-
-@contextlib.contextmanager
-def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _FORWARDED}
-    try:
-        yield
-    finally:
-        for number, old in before.items():
-            signal.signal(number, old)
-
-
-@contextlib.contextmanager
-def _ending_early() -> Iterator[None]:
-    """End in an orderly way on a signal while the lock is waited for, so that the wait ends as well."""
-
-    def on_signal(number: int, frame: FrameType | None) -> None:
-        raise Terminated(number)
-
-    try:
-        with _handling(on_signal):
-            yield
-    except Terminated as end:
-        raise click.exceptions.Exit(_SIGNAL_EXIT_BASE + end.number) from None
+def _described(info: ClientInfo) -> dict[str, object]:
+    return {"session": info.session_id, "client": info.name}

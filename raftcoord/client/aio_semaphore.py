@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, NamedTuple
 
 from raftcoord.client.aio_client import Client
 from raftcoord.client.errors import InconsistentMaxLeases, SemaphoreClosed
@@ -19,6 +19,14 @@ _ACQUIRE: Final = int(Operation.SEMAPHORE_ACQUIRE)
 _RELEASE: Final = int(Operation.SEMAPHORE_RELEASE)
 _STATUS: Final = int(Operation.SEMAPHORE_STATUS)
 _CLOSE: Final = int(Operation.SEMAPHORE_CLOSE)
+
+
+class SemaphoreStatus(NamedTuple):
+    """How many leases there are, how many of them are held, and how many calls wait for one."""
+
+    max_leases: int
+    leases: int
+    waiting: int
 
 
 class Semaphore(LeaseBlock):
@@ -105,8 +113,13 @@ class Semaphore(LeaseBlock):
 
     async def get_value(self, timeout: Timeout = None) -> int:
         """Return how many leases are held, by all clients together."""
+        status = await self.status(timeout)
+        return 0 if status is None else status.leases
+
+    async def status(self, timeout: Timeout = None) -> SemaphoreStatus | None:
+        """Return how the semaphore stands; None before its first acquire, and once it is closed."""
         status = await self._call(_STATUS, timeout)
-        return 0 if status is None else int(status[1])
+        return None if status is None else SemaphoreStatus(*status)
 
     async def close(self, timeout: Timeout = None) -> None:
         """Remove the semaphore. Its leases are void, and calls that wait for one end with `SemaphoreClosed`.

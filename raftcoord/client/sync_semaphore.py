@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from raftcoord.client import aio_semaphore
+from raftcoord.client.aio_semaphore import SemaphoreStatus
 from raftcoord.client.handle import Handle
 from raftcoord.client.sync_client import Client
 from raftcoord.client.sync_lease_handle import SyncLeaseBlock
@@ -75,6 +76,10 @@ class Semaphore(SyncLeaseBlock[aio_semaphore.Semaphore]):
     def get_value(self, timeout: Timeout = None) -> int:
         """Return how many leases are held, by all clients together."""
         return self._client.run(self._aio.get_value(timeout))
+
+    def status(self, timeout: Timeout = None) -> SemaphoreStatus | None:
+        """Return how the semaphore stands; None before its first acquire, and once it is closed."""
+        return self._client.run(self._aio.status(timeout))
 
     def close(self, timeout: Timeout = None) -> None:
         """Remove the semaphore. Its leases are void, and calls that wait for one end with `SemaphoreClosed`.

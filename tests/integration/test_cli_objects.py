@@ -161,6 +161,9 @@ def test_names_and_values_that_cannot_be_are_one_line(
         *((), ("up",), ("serve",), ("status",), ("variable",), ("queue",), ("lock",), ("demo",)),
         *((("variable", name)) for name in ("get", "set", "delete", "watch")),
         *((("queue", name)) for name in ("put", "get", "size")),
+        *((("event", name)) for name in ("set", "clear", "wait", "status")),
+        *((("semaphore", name)) for name in ("run", "status", "close")),
+        *((("topic", name)) for name in ("publish", "subscribe", "status", "delete")),
     ],
 )
 def test_every_command_has_help(raftcoord: Run, command: tuple[str, ...]) -> None:

@@ -1,0 +1,225 @@
+"""A command that runs only while a lock or a lease is held: what `lock` and `semaphore run` share.
+
+Invariants:
+  1. The command starts after the grant, and is told to end as soon as that is lost.
+  2. The command does not outlive this process, however that ends: what its session held is handed on.
+  3. A signal from the terminal reaches the command once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import Any, Final, TypeVar
+
+import click
+
+from raftcoord import Client, Lock, Semaphore
+from raftcoord.cli.exits import CommandError, Exit
+from raftcoord.cli.options import Duration, connected_client
+from raftcoord.protocol.errors import LockLost, SessionLost
+from raftcoord.testing.lifeline import Lifeline
+
+_FORWARDED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_SIGNAL_EXIT_BASE: Final = 128
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+EXIT_CODES: Final = """\b
+Exit codes:
+  the command's own, or 128 + N when signal N ended it
+    3  no cluster can be reached
+  124  it was not to be had in time; the command was not started
+  125  it was lost, and the command was ended
+  126  the command cannot be executed
+  127  there is no such command
+"""
+
+
+class Terminated(BaseException):
+    """A signal to end came before the command was started."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def holding_options(command: _F) -> _F:
+    """Add --timeout, --ttl and --kill-after."""
+    for option in (
+        click.option(
+            "--kill-after",
+            type=Duration(),
+            default="2s",
+            show_default=True,
+            help="From SIGTERM to SIGKILL on loss.",
+        ),
+        click.option(
+            "--ttl", type=Duration(), default="10s", show_default=True, help="How long it outlives us."
+        ),
+        click.option("--timeout", type=Duration(), help="How long to wait for it.  [default: for ever]"),
+    ):
+        command = option(command)
+    return command
+
+
+def command_of(arguments: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the command without the `--` before it. Raises UsageError when there is none."""
+    command = arguments[1:] if arguments[:1] == ("--",) else arguments
+    if not command:
+        raise click.UsageError("there is no COMMAND to run")
+    return command
+
+
+def run_while_held(
+    make: Callable[[Client, Callable[[], object]], Lock | Semaphore],
+    command: tuple[str, ...],
+    *,
+    variables: str,
+    timeout: float | None,
+    ttl: float,
+    kill_after: float,
+    address: str | None,
+) -> int:
+    """Run a command while holding something, and return its exit status.
+
+    Args:
+        make: returns the handle, given a client and what to call when it is lost.
+        variables: how the names of the environment variables begin.
+    """
+    lost = _Loss()
+    with _ending_early(), connected_client(address, session_ttl=ttl) as client:
+        held = make(client, lost.set)
+        what = f"{type(held).__name__.lower()} {held.name!r}"
+        try:
+            granted = held.acquire(timeout=timeout)
+        except (SessionLost, TimeoutError) as error:
+            raise CommandError(f"{what}: {error}", Exit.LOCK_TIMEOUT) from None
+        if not granted:
+            raise CommandError(f"{what} was not to be had in time", Exit.LOCK_TIMEOUT)
+        environment = {
+            **os.environ,
+            f"{variables}_NAME": str(held.name),
+            f"{variables}_FENCE": str(held.fence),
+        }
+        status = _Guarded(command, environment).run(lost, kill_after)
+        try:
+            held.release()
+        except LockLost:
+            lost.set()  # too late for the command to have noticed, but it may have run without it
+    if lost.happened:
+        raise CommandError(f"{what} was lost", Exit.LOCK_LOST)
+    return status
+
+
+class _Loss:
+    """Whether the lock was lost, and one place to wait for that or for the end of the command."""
+
+    def __init__(self) -> None:
+        self.happened = False
+        self.changed = threading.Event()
+
+    def set(self) -> None:
+        self.happened = True
+        self.changed.set()
+
+
+class _Guarded:
+    """The command as a process, in a group of its own unless it needs the terminal."""
+
+    def __init__(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
+        self._command = command
+        self._environment = environment
+        # A group of its own lets a signal reach everything that the command started. But only the
+        # foreground group may read the terminal, and that group gets Ctrl-C from it anyway.
+        self._own_group = not _is_foreground()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._early_signals: list[int] = []
+
+    def run(self, lost: _Loss, kill_after_s: float) -> int:
+        """Run the command to its end and return its exit status; end it when the lock is lost."""
+        lifeline = Lifeline(None)
+        try:
+            with _handling(self._forward):
+                process = self._start(lifeline)
+                threading.Thread(target=self._await_end, args=(process, lost.changed), daemon=True).start()
+                lost.changed.wait()
+                if process.poll() is None:
+                    self._end(process, kill_after_s)
+            lifeline.forget(process.pid)
+        finally:
+            lifeline.close()
+        code = process.returncode
+        return code if code >= 0 else _SIGNAL_EXIT_BASE - code
+
+    def _start(self, lifeline: Lifeline) -> subprocess.Popen[bytes]:
+        process = lifeline.start(
+            self._command, env=self._environment, process_group=0 if self._own_group else None
+        )
+        self._process = process
+        for number in self._early_signals:
+            self._forward(number)
+        return process
+
+    @staticmethod
+    def _await_end(process: subprocess.Popen[bytes], changed: threading.Event) -> None:
+        process.wait()
+        changed.set()
+
+    def _end(self, process: subprocess.Popen[bytes], kill_after_s: float) -> None:
+        self._send(signal.SIGTERM)
+        try:
+            process.wait(kill_after_s)
+        except subprocess.TimeoutExpired:
+            self._send(signal.SIGKILL)
+            process.wait()
+
+    def _forward(self, number: int, frame: FrameType | None = None) -> None:
+        if self._process is None:
+            self._early_signals.append(number)
+        elif number != signal.SIGINT or self._own_group:
+            self._send(number)
+
+    def _send(self, number: int) -> None:
+        assert self._process is not None
+        with contextlib.suppress(ProcessLookupError):
+            if self._own_group:
+                os.killpg(self._process.pid, number)
+            else:
+                self._process.send_signal(number)
+
+
+def _is_foreground() -> bool:
+    try:
+        with open("/dev/tty", "rb") as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _handling(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _FORWARDED}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextlib.contextmanager
+def _ending_early() -> Iterator[None]:
+    """End in an orderly way on a signal while the lock is waited for, so that the wait ends as well."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    try:
+        with _handling(on_signal):
+            yield
+    except Terminated as end:
+        raise click.exceptions.Exit(_SIGNAL_EXIT_BASE + end.number) from None
