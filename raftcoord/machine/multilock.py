@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from raftcoord.machine.context import TOO_MANY_HOLDS, Context
-from raftcoord.machine.object_kind import OBJECTS_PER_KIND_MAX, TOO_MANY_OBJECTS, ObjectKind
+from raftcoord.machine.object_kind import TOO_MANY_OBJECTS, ObjectKind
 from raftcoord.machine.outcome import DONE, HELD, NOT_HOLDER, OK, WAITING, Result
 from raftcoord.machine.session import Session
 from raftcoord.machine.snapshot import Stored
@@ -112,12 +112,12 @@ class MultiLocks(ObjectKind[Any]):
         table = self.table
         free = [name for name in names if name not in table]
         if len(free) >= count:
-            if len(table) + count > OBJECTS_PER_KIND_MAX:
+            if not self.has_room_for(count):
                 return TOO_MANY_OBJECTS
             return OK, self._grant(session, free[:count])
         if not wait:
             return HELD
-        if len(table) + len(free) > OBJECTS_PER_KIND_MAX:
+        if not self.has_room_for(len(free)):
             return TOO_MANY_OBJECTS
         request = Request(names, count, self.context.copies.generation)
         return self._register(request, session.id, sequence)

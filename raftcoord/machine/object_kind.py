@@ -49,7 +49,11 @@ class ObjectKind(ABC, Generic[_Object]):
     @property
     def is_full(self) -> bool:
         """Whether no further object can be made."""
-        return len(self.table) >= OBJECTS_PER_KIND_MAX
+        return not self.has_room_for(1)
+
+    def has_room_for(self, count: int) -> bool:
+        """Whether so many further objects can be made."""
+        return len(self.table) + count <= OBJECTS_PER_KIND_MAX
 
     @abstractmethod
     def remove_waiter(self, waiter: Waiter) -> None:

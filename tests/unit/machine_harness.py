@@ -39,12 +39,13 @@ class Harness:
 
     def __init__(self) -> None:
         self.machine = Machine()
+        self.now_ms = 0
         self.completed: list[tuple[int, int, Code, Any]] = []
         self.opened = 0
 
     def apply(self, *commands: Any) -> Applied:
         """Apply one batch."""
-        applied = self.machine.apply(0, list(commands))
+        applied = self.machine.apply(self.now_ms, list(commands))
         self.completed += [(c.session, c.sequence, Code(c.code), c.payload) for c in applied.completed]
         return applied
 
@@ -54,6 +55,17 @@ class Harness:
         nonce = self.opened.to_bytes(16, "big")
         applied = self.apply([0, 0, 0, int(Operation.OPEN_SESSION), nonce, TTL_MS, f"c{self.opened}"])
         return Client(self, applied.results[0][1])
+
+    def let_pass(self, milliseconds: int) -> Applied:
+        """Apply a batch of no commands that much later."""
+        self.now_ms += milliseconds
+        return self.apply()
+
+    def restore(self) -> None:
+        """Go on with a machine that was restored from a snapshot of this one."""
+        data = snapshot(self.machine)
+        self.machine = restored(data)
+        assert snapshot(self.machine) == data
 
     def expire(self, *clients: Client) -> Applied:
         """End these sessions with one command."""
