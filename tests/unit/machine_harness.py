@@ -15,10 +15,10 @@ TTL_MS = 10_000
 class Client:
     """One session: numbers its commands and confirms nothing unless told to."""
 
-    def __init__(self, harness: Harness, session: int) -> None:
+    def __init__(self, harness: Harness, session: int, *, sequence: int = 0) -> None:
         self.harness = harness
         self.session = session
-        self.sequence = 0
+        self.sequence = sequence
 
     def send(self, operation: Operation, *arguments: Any, acked: Any = 0) -> tuple[Code, Any]:
         """Apply one new command and return its result."""

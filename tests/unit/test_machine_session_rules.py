@@ -8,7 +8,7 @@ import msgpack
 import pytest
 from machine_harness import TTL_MS, Harness, restored, snapshot
 
-from raftcoord.machine import Machine, MachineError, SessionView, context, machine, object_kind, session
+from raftcoord.machine import Machine, MachineError, SessionView, machine, session
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import SEQUENCE_MAX, Operation
 from raftcoord.protocol.values import pack_value
@@ -63,40 +63,6 @@ def test_a_full_session_can_be_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     client.send(Operation.LOCK_ACQUIRE, b"l", True)
     assert client.send(Operation.CLOSE_SESSION) == (Code.OK, None)
     assert harness.machine.counts()["locks"] == 0
-
-
-def test_waiters_of_an_object_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(context, "WAITERS_PER_OBJECT_MAX", 1)
-    harness = Harness()
-    client = harness.open()
-    for operation, arguments in (
-        (Operation.LOCK_ACQUIRE, (b"n", True)),
-        (Operation.QUEUE_GET, (b"n", 0, 1, True)),
-        (Operation.VARIABLE_GET, (b"n", True)),
-    ):
-        codes = [client.send(operation, *arguments)[0] for _ in range(3)]
-        assert Code.LIMIT is codes[-1]
-        assert client.repeat(client.sequence, operation, *arguments)[0] is Code.LIMIT
-    assert harness.machine.counts()["waiters"] == 3
-
-
-def test_objects_of_a_kind_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(object_kind, "OBJECTS_PER_KIND_MAX", 1)
-    harness = Harness()
-    client = harness.open()
-    for operation, arguments in (
-        (Operation.VARIABLE_SET, (b"\x01",)),
-        (Operation.VARIABLE_ADD, (b"\x01",)),
-        (Operation.VARIABLE_COMPARE_AND_SET, ([], b"\x01")),
-        (Operation.VARIABLE_GET, (True,)),
-        (Operation.QUEUE_PUT, (0, [b"\x01"], False)),
-        (Operation.QUEUE_GET, (0, 1, True)),
-        (Operation.LOCK_ACQUIRE, (True,)),
-    ):
-        client.send(operation, b"first", *arguments)
-        assert client.send(operation, b"second", *arguments)[0] is Code.LIMIT
-    counts = harness.machine.counts()
-    assert [counts[kind] for kind in ("variables", "queues", "locks")] == [1, 1, 1]
 
 
 def test_a_wait_below_the_floor_keeps_its_answer_until_it_is_listed() -> None:
