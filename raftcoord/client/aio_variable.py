@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import inspect
 from collections.abc import AsyncIterator, Callable
 from enum import Enum
@@ -185,7 +186,7 @@ class Variable(Handle):
     async def _get_or_default(self, default: Any, timeout: Timeout) -> Versioned:
         code, payload = await self._client.request(_GET, (self._key, False), parse_timeout(timeout) or None)
         if code == Code.UNSET:
-            return Versioned(default, 0)
+            return Versioned(copy.deepcopy(default), 0)  # the function may change it, and be called again
         if code:
             self._refuse(code, payload)
         return Versioned(unpack_value(payload[0]), payload[1])

@@ -296,6 +296,8 @@ class Exchange:
         stranded = code == _TOO_LARGE and call.traits.is_loan
         if not granted and not stranded:
             self.session.state.settle(call)
+            if call.registered:
+                self._confirm_soon()  # if many are stored by now, because nothing went to the log
         future = call.future
         awaited = future is not None and not future.done()
         if stranded or (granted and not awaited):

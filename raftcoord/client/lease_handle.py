@@ -170,7 +170,10 @@ class Guard(Generic[_L]):
         assert task is not None
         await self._handle._enter(self._timeout)
         self._cancelling = task.cancelling()
-        self._hold = hold = self._handle._holdings.current()
+        self._hold = hold = self._handle._holdings.newest()
+        assert hold is not None
+        if not hold.is_alive():
+            await self._handle._leave(hold, None)
         hold.core.call_when_lost(self, self._on_lost)
         return self._handle
 

@@ -6,8 +6,9 @@ Invariants:
   1. A sequence is given once and in order; a call keeps it through every repetition.
   2. The floor never passes a sequence whose answer is not settled, except registered waits: the replicas
      drop what is at or below the floor, and a late duplicate of it is refused from then on.
-  3. The final answer of a wait is listed only when the floor has passed it, and only on commands that are
-     sure to be logged; it stays with its carrier until that one is answered, so that it is never forgotten.
+  3. The final answer of a wait is listed only when the floor has passed it, and only on commands that the log
+     sees (loans) or may see (the others); it stays with its carrier until that one is answered, and is listed
+     again unless the log has seen it for sure, so that it is never forgotten.
   4. What was granted to a call is confirmed only after its caller took it (`settle`).
 """
 
@@ -89,9 +90,13 @@ class SessionState:
         """Return the `acked` field to send with a call, now; this send is counted in `call.sends` already."""
         # Only on the first send. Of two copies, the one without the list may be applied and answered (the
         # answer of a registered wait comes on any connection): the list would count as taken in, and was not.
-        if self.to_confirm and call.traits.logged and call.sends == 1:
-            floor = self.floor
-            ready = [sequence for sequence in self.to_confirm if sequence <= floor][:LISTED_MAX]
+        if self.to_confirm and call.is_logged and call.sends == 1:
+            floor, sure = self.floor, call.traits.logged
+            ready = [
+                sequence
+                for sequence, loan in self.to_confirm.items()
+                if sequence <= floor and (sure or not loan)  # loans are not left to chance
+            ][:LISTED_MAX]
             call.listed = {sequence: self.to_confirm.pop(sequence) for sequence in ready}
         return [self.floor, *call.listed] if call.listed else self.floor
 
@@ -104,7 +109,9 @@ class SessionState:
     def finish(self, call: Call, code: int) -> None:
         """The final answer of a call came. It is held back until `settle`."""
         call.answered = True
-        self._carried(call, delivered=code not in _INCONCLUSIVE)
+        # What may be answered without the log was taken in for sure only if it had to wait there.
+        in_log = call.traits.logged or call.registered
+        self._carried(call, delivered=in_log and code not in _INCONCLUSIVE)
 
     def settle(self, call: Call, *, took: bool = False) -> None:
         """The answer of a call is where it belongs; the replicas may forget it.

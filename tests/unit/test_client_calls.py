@@ -110,6 +110,49 @@ def test_an_older_unanswered_call_holds_a_confirmation_back() -> None:
     play(scenario, Peer(answers=scripted(script)))
 
 
+def test_waits_that_only_read_confirm_each_other() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        event = aio.Event("e", client)
+        served: list[int] = []
+        for sequence in (1, 2):
+            pending = asyncio.ensure_future(event.wait())
+            await peer.until(lambda peer: len(peer.requests) > len(served))
+            served.append(sequence)
+            peer.send([sequence, int(Code.OK), None])
+            assert await pending
+        assert [request.acked for request in peer.requests] == [0, [1, 1]]
+        peer.answers = ok  # from the state: what is listed there is not taken in, and is listed again
+        assert await event.wait()
+        await aio.Variable("x", client).set(1)
+        assert [request.acked for request in peer.requests[2:]] == [[2, 2], [3, 2]]
+
+    play(scenario, Peer(answers=scripted({_O.EVENT_WAIT: waiting})))
+
+
+def test_a_loan_is_not_confirmed_on_a_call_that_may_miss_the_log() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        assert await aio.Queue("q", client=client).get() == 1
+        assert await aio.Event("e", client).wait()
+        await peer.until(lambda peer: bool(peer.of(_O.CONFIRM)))
+        assert [request.acked for request in peer.requests] == [0, 1, [2, 1]]
+
+    script = {_O.QUEUE_GET: lambda r: ok(r, [b"\x01"]), _O.EVENT_WAIT: ok}
+    play(scenario, Peer(answers=scripted(script)))
+
+
+def test_many_waits_that_ended_are_confirmed_though_nothing_else_is_sent() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        events = [aio.Event(number, client) for number in range(150)]
+        pending = [asyncio.ensure_future(event.wait()) for event in events]
+        await peer.until(lambda peer: len(peer.requests) == 150)
+        peer.send(*([request.sequence, int(Code.OK), None] for request in list(peer.requests)))
+        await asyncio.gather(*pending)
+        await peer.until(lambda peer: bool(peer.of(_O.CONFIRM)))
+        assert len(peer.of(_O.CONFIRM)[0].acked) == 151
+
+    play(scenario, Peer(answers=scripted({_O.EVENT_WAIT: waiting})))
+
+
 def test_a_wait_that_times_out_is_cancelled() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
         with pytest.raises(CallTimeout, match="variable 'x'"):

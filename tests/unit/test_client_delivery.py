@@ -32,7 +32,7 @@ from raftcoord.runtime import Runtime
 _O = Operation
 READS = {int(spec.operation) for spec in OPERATIONS.values() if spec.kind in (Kind.READ, Kind.READ_OR_WAIT)}
 STEPS = 120
-QUEUE, LOCK, SUM = pack_value("q"), pack_value("l"), pack_value("n")
+QUEUE, LOCK, SUM, TOPIC = pack_value("q"), pack_value("l"), pack_value("n"), pack_value("t")
 LIMITS = [0, b""]  # of a claim
 # What is held by one at a time: how it is asked for, how it is released, and how it looks when it is free.
 HOLDS: dict[str, tuple[Operation, list[Any], Operation, list[Any], tuple[Operation, Any]]] = {
@@ -241,7 +241,12 @@ class Player:
         self.sums.append(unpack_value(blob))
 
     async def read(self) -> None:
-        await self._request(_O.VARIABLE_GET, SUM, True, wait=True)
+        if self.network.dice.random() < 0.5:
+            await self._request(_O.VARIABLE_GET, SUM, True, wait=True)
+        else:
+            status = self.network.machine.query(_O.TOPIC_STATUS, [TOPIC])
+            assert status is not None
+            await self._request(_O.TOPIC_READ, TOPIC, status[1][1], 5, True, wait=True)
 
     def act(self) -> None:
         dice = self.network.dice
@@ -254,7 +259,9 @@ class Player:
         elif chance < 0.45:
             self.network.feed(_O.QUEUE_PUT, QUEUE, 0, [pack_value(self.put)], False)
             self.put += 1
-        elif chance < 0.55 and self.tasks:
+        elif chance < 0.47:
+            self.network.feed(_O.TOPIC_PUBLISH, TOPIC, [9, 999, 0], [b"\x01"])
+        elif chance < 0.57 and self.tasks:
             dice.choice(self.tasks).cancel()
 
 
