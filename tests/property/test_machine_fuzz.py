@@ -11,7 +11,7 @@ from machine_actions import TTL_MS
 
 from raftcoord.machine import Machine, MachineError
 from raftcoord.protocol.errors import Code
-from raftcoord.protocol.operations import OPERATIONS, SEQUENCE_MAX, Operation
+from raftcoord.protocol.operations import OPERATIONS, SEQUENCE_MAX, Check, Operation
 
 CODES = {int(code) for code in Code}
 
@@ -42,6 +42,15 @@ likely = st.one_of(
     st.just(b"n" * 16),
     junk,
 )
+POOL: list[Any] = [0, 1, 2, 3, 5, True, False, b"a", b"b", b"n" * 16, "c", TTL_MS, [], [1], [2, 3], [b"a"]]
+POOL += [[b"a", b"b"], [b"b", b"c", b"a"], [0, b""], [1, b"a"], [2, b"b"], [3, 100, 5], [1, 1, 0]]
+
+
+def good_values(check: Check) -> list[Any]:
+    """Return what of the pool an argument may be."""
+    return [value for value in POOL if check(value)]
+
+
 operations = st.sampled_from([int(operation) for operation in OPERATIONS])
 commands = st.one_of(
     junk,
@@ -51,7 +60,10 @@ commands = st.one_of(
     # The right number of arguments: most of these pass the checks.
     st.tuples(small, small, small, operations).flatmap(
         lambda head: st.tuples(
-            *[likely] * len(OPERATIONS[head[3]].argument_checks),
+            *(
+                st.one_of(*[st.sampled_from(good_values(check))] * 8, likely)
+                for check in OPERATIONS[head[3]].argument_checks
+            )
         ).map(lambda arguments: [*head, *arguments])
     ),
 )
@@ -71,7 +83,17 @@ def test_any_commands_have_results_and_keep_replicas_identical(batches: list[lis
         assert repr(again) == repr(applied)  # not ==: a NaN in a message of junk would differ from itself
         msgpack.packb([applied.results, applied.completed])  # what a client gets can be sent
         one.counts()
-    assert b"".join(one.begin_snapshot()) == b"".join(other.begin_snapshot())
+    data = b"".join(one.begin_snapshot())
+    assert data == b"".join(other.begin_snapshot())
+    other.restore([data])
+    assert data == b"".join(other.begin_snapshot())
+    assert other.next_deadline_ms() == one.next_deadline_ms()
+
+
+def test_there_are_good_values_for_every_argument_of_every_operation() -> None:
+    for spec in OPERATIONS.values():
+        for name, check in zip(spec.argument_names, spec.argument_checks, strict=True):
+            assert good_values(check), f"{spec.operation.name} {name}: nothing in POOL passes"
 
 
 @settings(max_examples=200, deadline=None, print_blob=True)
