@@ -32,6 +32,9 @@ class Deadlines:
     def __repr__(self) -> str:
         return f"<Deadlines objects={len(self._current)} next={self.next_ms()}>"
 
+    def __bool__(self) -> bool:
+        return bool(self._heap)
+
     def set(self, kind: ObjectKind[Any], name: bytes, deadline_ms: int, number: int) -> None:
         """The object changes at this time, unless it is told otherwise; `number` orders equal times."""
         self._kinds[kind.tag] = kind

@@ -3,8 +3,8 @@
 Invariants:
   1. Deterministic: equal batches in equal order give equal results, effects and snapshots.
   2. Total: a command of any shape gives a result; only an entry that is no batch at all raises.
-  3. Time is what the batches say, and never goes back. A batch first expires what is due at its time, and
-     then applies its commands.
+  3. Time is what the batches say, and never goes back. A batch first expires what is due at its time (at
+     most `EXPIRIES_PER_BATCH_MAX`; the rest is for the next one), and then applies its commands.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ from raftcoord.protocol.operations import (
 
 SESSIONS_MAX: Final = 100_000
 TIME_MS_MAX: Final = 2**62
+EXPIRIES_PER_BATCH_MAX: Final = 10_000  # more of them would keep a replica from its heartbeats
 _SESSIONS: Final = "sessions"
 
 _SESSION_LOST: Final[Result] = (int(Code.SESSION_LOST), None)
@@ -114,7 +115,10 @@ class Machine:
         return self._context.now_ms
 
     def next_deadline_ms(self) -> int | None:
-        """Return the time at which a batch, even an empty one, would expire something; None: never."""
+        """Return the time at which a batch, even an empty one, would expire something; None: never.
+
+        It is not after `now_ms` only when more was due than one batch expires.
+        """
         return self._context.deadlines.next_ms()
 
     # Applying.
@@ -142,12 +146,20 @@ class Machine:
         context = self._context
         applied = context.applied = Applied()
         context.now_ms = max(context.now_ms, now_ms)
-        while (due := context.deadlines.take_due(context.now_ms)) is not None:
-            kind, name = due
-            kind.expire(name)
+        if context.deadlines:
+            self._expire()
         for command in commands:
             applied.results.append(self._apply_command(command))
         return applied
+
+    def _expire(self) -> None:
+        context = self._context
+        for _ in range(EXPIRIES_PER_BATCH_MAX):
+            due = context.deadlines.take_due(context.now_ms)
+            if due is None:
+                return
+            kind, name = due
+            kind.expire(name)
 
     def _apply_command(self, command: Any) -> Result:
         if type(command) is not list or len(command) < 4:

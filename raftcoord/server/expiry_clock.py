@@ -6,7 +6,8 @@ Sessions are not its business: how long they live is not in the log (`session_cl
 
 Invariants:
   1. Nothing is proposed before the cluster's time, as the log will be told, has reached the next deadline.
-  2. A deadline is proposed for again only after `RETRY_S`, whatever became of the first proposal.
+  2. A deadline is proposed for again only after `RETRY_S`, whatever became of the first proposal, or when a
+     batch of its time was applied and was not enough for all that was due.
 """
 
 from __future__ import annotations
@@ -27,13 +28,21 @@ class ExpiryClock:
 
     Args:
         next_deadline_ms: returns it, in cluster time; None when nothing will be due.
+        machine_now_ms: returns the time of the last batch that was applied.
     """
 
-    __slots__ = ("_batcher", "_deadline_ms", "_leading", "_next_deadline_ms", "_timer")
+    __slots__ = ("_batcher", "_deadline_ms", "_leading", "_machine_now_ms", "_next_deadline_ms", "_timer")
 
-    def __init__(self, *, batcher: Batcher, next_deadline_ms: Callable[[], int | None]) -> None:
+    def __init__(
+        self,
+        *,
+        batcher: Batcher,
+        next_deadline_ms: Callable[[], int | None],
+        machine_now_ms: Callable[[], int],
+    ) -> None:
         self._batcher = batcher
         self._next_deadline_ms = next_deadline_ms
+        self._machine_now_ms = machine_now_ms
         self._leading = False
         self._deadline_ms: int | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -57,6 +66,8 @@ class ExpiryClock:
             deadline_ms = self._next_deadline_ms()
             if deadline_ms != self._deadline_ms:
                 self._set(deadline_ms)
+            elif deadline_ms is not None and deadline_ms <= self._machine_now_ms():
+                self._batcher.submit_time()
 
     def _set(self, deadline_ms: int | None) -> None:
         self._deadline_ms = deadline_ms

@@ -78,7 +78,9 @@ class Gateway:
         self.reads = ReadQueue(engine=engine, on_barrier=self.schedule_delivery)
         self.session_clock = SessionClock(batcher=self.batcher, clock=self.clock)
         self.expiry_clock = ExpiryClock(
-            batcher=self.batcher, next_deadline_ms=machine.machine.next_deadline_ms
+            batcher=self.batcher,
+            next_deadline_ms=machine.machine.next_deadline_ms,
+            machine_now_ms=lambda: machine.machine.now_ms,
         )
         self.control_tasks = ControlTasks()
         self.connections: dict[Connection, None] = {}  # in order, so that equal runs do equal things

@@ -7,7 +7,7 @@ import random
 import pytest
 from machine_harness import Harness
 
-from raftcoord.machine import Machine, deadlines
+from raftcoord.machine import Machine, deadlines, machine
 from raftcoord.machine.context import Context
 from raftcoord.machine.deadlines import Deadlines
 from raftcoord.machine.variable import Variables
@@ -54,6 +54,21 @@ def test_what_is_due_is_gone_before_the_first_command_of_the_batch() -> None:
     harness.now_ms = 10
     assert client.send(Operation.VARIABLE_COMPARE_AND_SET, b"v", [], V)[0] is Code.OK
     assert harness.machine.next_deadline_ms() is None
+
+
+def test_so_much_expires_in_one_batch_and_the_rest_in_the_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "EXPIRIES_PER_BATCH_MAX", 2)
+    harness = Harness()
+    client = harness.open()
+    for number in range(5):
+        client.send(SET_WITH, b"%d" % number, V, 10 + number, False)
+    harness.let_pass(1000)
+    assert harness.machine.counts()["variables"] == 3
+    assert harness.machine.next_deadline_ms() == 12
+    harness.restore()
+    harness.let_pass(0)
+    harness.let_pass(0)
+    assert harness.machine.counts()["variables"] == 0
 
 
 def test_a_batch_with_an_older_stamp_neither_expires_nor_gives_more_time() -> None:
@@ -140,11 +155,11 @@ def test_a_cancelled_watch_serves_no_other() -> None:
 
 
 def test_the_largest_times_fit() -> None:
-    machine = Machine()
-    machine.apply(2**62, [[0, 0, 0, int(Operation.OPEN_SESSION), b"n" * 16, 1000, "c"]])
-    machine.apply(2**62, [[1, 1, 0, int(SET_WITH), b"v", V, TTL_MS_MAX, False]])
+    store = Machine()
+    store.apply(2**62, [[0, 0, 0, int(Operation.OPEN_SESSION), b"n" * 16, 1000, "c"]])
+    store.apply(2**62, [[1, 1, 0, int(SET_WITH), b"v", V, TTL_MS_MAX, False]])
     copy = Machine()
-    copy.restore(list(machine.begin_snapshot()))
+    copy.restore(list(store.begin_snapshot()))
     assert copy.next_deadline_ms() == 2**62 + TTL_MS_MAX
 
 

@@ -18,6 +18,7 @@ from server_harness import (
     until,
 )
 
+from raftcoord.machine import machine
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import Operation
 from raftcoord.server.batcher import Batcher
@@ -78,6 +79,23 @@ def test_a_new_leader_goes_on_with_the_deadlines_of_the_old_one(tmp_path: Path) 
     run(scenario())
 
 
+def test_more_than_one_batch_expires_goes_on_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "EXPIRIES_PER_BATCH_MAX", 1)
+
+    async def scenario() -> None:
+        async with serving(tmp_path) as server:
+            client = await RawClient.with_session(server, ttl_ms=60_000)
+            for sequence in range(1, 6):
+                client.send([sequence, 0, SET_WITH, b"%d" % sequence, VALUE, 5000, False])
+            for _ in range(5):
+                await client.receive()
+            started = jumping_loop().time()
+            await until(lambda: server.counts()["variables"] == 0)
+            assert jumping_loop().time() - started < 5.0 + RETRY_S
+
+    run(scenario())
+
+
 class FakeBatcher(Batcher):
     """Counts proposals; its time is the loop's."""
 
@@ -97,7 +115,9 @@ def test_a_proposal_comes_at_its_time_and_is_repeated_while_it_has_no_effect(del
         batcher = FakeBatcher()
         start_ms = batcher.now_ms()
         deadline: list[int | None] = [start_ms + delay_ms]
-        clock = ExpiryClock(batcher=batcher, next_deadline_ms=lambda: deadline[0])
+        clock = ExpiryClock(
+            batcher=batcher, next_deadline_ms=lambda: deadline[0], machine_now_ms=lambda: start_ms - 1000
+        )
         clock.look()
         await let_pass(max(delay_ms, 0) / 1000 + 0.5)
         assert batcher.proposed_at == []  # not a leader

@@ -15,6 +15,7 @@ from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import OPERATIONS, Kind, Operation
 
 Answer = tuple[Code, Any]
+EXPIRIES_PER_BATCH_MAX = 10_000
 WAITING: Answer = (Code.WAITING, None)
 CANCELLED: Answer = (Code.CANCELLED, None)
 NOT_HOLDER: Answer = (Code.NOT_HOLDER, None)
@@ -231,12 +232,15 @@ class Store:
         """A batch with this stamp begins; `effects` then holds the waits that were completed by time."""
         self.effects = []
         self.now_ms = max(self.now_ms, now_ms)
-        while due := sorted(
-            (deadline, number, name, prefix)
-            for prefix, kind in self.kinds.items()
-            for deadline, number, name in kind.due()
-            if deadline <= self.now_ms
-        ):
+        for _ in range(EXPIRIES_PER_BATCH_MAX):
+            due = sorted(
+                (deadline, number, name, prefix)
+                for prefix, kind in self.kinds.items()
+                for deadline, number, name in kind.due()
+                if deadline <= self.now_ms
+            )
+            if not due:
+                break
             _, _, name, prefix = due[0]
             self.kinds[prefix].expire(name)
             self._serve_all()
