@@ -28,13 +28,15 @@ class Code(IntEnum):
     SESSION_LOST = 20
 
     # The answer is no.
-    UNSET = 30  # the variable has no value
-    CONFLICT = 31  # compare_and_set: the condition does not hold; payload: [value, revision] or None
+    UNSET = 30  # the variable has no value, the event is not set
+    # compare_and_set: the condition does not hold; payload: [value, revision] or None. Semaphore: it exists
+    # with another number of leases; payload: [max_leases].
+    CONFLICT = 31
     FULL = 32  # queue is full, and the call does not wait
-    EMPTY = 33  # queue has too few items, and the call does not wait
-    HELD = 34  # lock is held, and the call does not wait
+    EMPTY = 33  # nothing (or too little) to read, and the call does not wait
+    HELD = 34  # it is held, or others are in line, and the call does not wait
     NOT_HOLDER = 35  # release by one who does not hold
-    CLOSED = 36  # the queue was closed while the call waited
+    CLOSED = 36  # queue, semaphore or topic were closed or deleted while the call waited
     WRONG_TYPE = 37  # e.g. add to a value that is not a number
     OVERFLOW = 38  # the sum does not fit into 64 bits
     TOO_LARGE = 39  # value, name, frame or batch over its bound
