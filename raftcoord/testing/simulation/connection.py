@@ -55,8 +55,9 @@ class Stream:
         self._put(data, now)
 
     def _put(self, data: bytes, now: float) -> None:
-        delay_s = self._network.rules.delay_s(*self.direction, len(data))
-        self._last_arrival = max(self._last_arrival, now + delay_s)
+        rules = self._network.rules
+        begin = max(self._last_arrival, now + rules.delay_s(*self.direction))
+        self._last_arrival = begin + rules.transfer_s(*self.direction, len(data))
         self._chunks.append((self._last_arrival, data))
         self.pending_bytes += len(data)
         self._arm()
@@ -254,7 +255,7 @@ class SimTransport(asyncio.Transport):
             network.scheduler.after(0.2, self.reset_peer)
             return
         network.forget(self)
-        network.scheduler.after(network.rules.delay_s(self.host, self.peer.host, 0), self.peer.break_off)
+        network.scheduler.after(network.rules.delay_s(self.host, self.peer.host), self.peer.break_off)
 
     def break_off(self) -> None:
         """The connection is broken: nothing more comes or goes."""

@@ -74,6 +74,7 @@ def _settings(rng: random.Random) -> Settings:
         trailing_log_bytes=rng.choice((0, 0, 200, 2000, 20_000)),
         snapshot_chunk_bytes=rng.choice((50, 300, 2000, 100_000)),
         latency_ms=rng.choice((0.05, 0.2, 0.2, 1.0, 3.0, 8.0)),
+        bytes_per_s=rng.choice((50_000, 1_000_000, 50_000_000, 50_000_000)),
         sync_ms=rng.choice((0.05, 0.3, 0.3, 1.0, 5.0)),
         replica_rates=tuple(round(rng.uniform(low, high), 3) for _ in range(replicas)),
         fair_clocks=fair,

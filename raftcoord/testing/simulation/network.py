@@ -170,7 +170,7 @@ class _Attempt:
         if rules.is_blocked(self._source, target) or target in self._network.down_hosts:
             self._network.scheduler.at(now + SYN_RETRY_S, self._again)
             return
-        self._network.scheduler.at(now + rules.delay_s(self._source, target, 0), self._arrive)
+        self._network.scheduler.at(now + rules.delay_s(self._source, target), self._arrive)
 
     def _again(self) -> None:
         if not self._is_given_up:
@@ -195,7 +195,7 @@ class _Attempt:
         if network.rules.is_blocked(target, self._source):
             network.scheduler.after(SYN_RETRY_S, self._answer, function)
         else:
-            delay_s = network.rules.delay_s(target, self._source, 0)
+            delay_s = network.rules.delay_s(target, self._source)
             network.scheduler.after(delay_s, self._in_process, function)
 
     def _in_process(self, function: Callable[[], None]) -> None:

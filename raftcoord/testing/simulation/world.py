@@ -39,9 +39,8 @@ class World:
         self.scheduler = scheduler = Scheduler()
         self._tell = tell
         seed, settings = scenario.seed, scenario.settings
-        rng = stream(seed, "links")
-        latency_s = settings.latency_ms / 1000
-        rules = LinkRules(stream(seed, "delays"), lambda a, b: Pace(latency_s * (0.5 + rng.random())))
+        self._pace_rng = stream(seed, "links")
+        rules = LinkRules(stream(seed, "delays"), self._pace_of)
         self.network = SimNetwork(scheduler, rules, stream(seed, "network"))
         self.oracle = Oracle(self._on_grant)
         self.raft_checks = RaftChecks(settings.replicas)
@@ -81,6 +80,11 @@ class World:
 
     def __repr__(self) -> str:
         return f"<World {self.scenario.summary()} {self.scheduler!r}>"
+
+    def _pace_of(self, _source: str, _target: str) -> Pace:
+        settings = self.scenario.settings
+        latency_s = settings.latency_ms / 1000 * (0.5 + self._pace_rng.random())
+        return Pace(latency_s, settings.bytes_per_s)
 
     def trace(self, who: str, what: Any) -> None:
         """Tell the reader, if there is one."""
