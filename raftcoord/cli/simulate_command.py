@@ -80,9 +80,14 @@ def simulate_command(
     if seeds is not None:
         first = secrets.randbits(FRESH_SEED_BITS) if first_seed is None else first_seed
         return run_seeds([*seeds_in(also), *range(first, first + seeds)], jobs, patch)
-    scenario = generate(seed or 0) if scenario_path is None else decode(Path(scenario_path).read_bytes())
+    if scenario_path is None:
+        scenario, source = generate(seed or 0), f"--seed {seed}"
+    else:
+        scenario, source = decode(Path(scenario_path).read_bytes()), f"--scenario {scenario_path}"
+    if patch is not None:
+        source += f" --patch {patch}"
     with _patched(patch):
-        return run_one(scenario, trace=trace, shrink=shrink)
+        return run_one(scenario, source, trace=trace, shrink=shrink)
 
 
 def seeds_in(path: str | None) -> list[int]:
@@ -119,7 +124,8 @@ def run_seeds(seeds: list[int], jobs: int | None, patch: str | None) -> int:
     took_s = time.perf_counter() - began
     if failed is not None:
         with _patched(patch):
-            _show_failure(console, generate(failed.seed), failed, patch)
+            source = f"--seed {failed.seed}" + ("" if patch is None else f" --patch {patch}")
+            _show_failure(generate(failed.seed), source, failed)
         return Exit.NO
     console.print(
         f"{len(seeds)} seeds, no promise broken: {simulated_s:,.0f} simulated seconds, {calls:,} calls, "
@@ -144,8 +150,8 @@ def _progress(console: Console, total: int) -> Iterator[Iterator[None]]:
         yield advance()
 
 
-def run_one(scenario: Scenario, *, trace: bool, shrink: bool) -> int:
-    """Run one scenario and say what came of it."""
+def run_one(scenario: Scenario, source: str, *, trace: bool, shrink: bool) -> int:
+    """Run one scenario and say what came of it; `source` are the options that name it."""
     console = Console()
     console.print(scenario.summary(), highlight=False)
     result = simulate(scenario, Trace(print).tell if trace else None)
@@ -158,22 +164,20 @@ def run_one(scenario: Scenario, *, trace: bool, shrink: bool) -> int:
         console.print("no promise broken", highlight=False)
         return Exit.OK
     if shrink:
-        scenario = _shrink(console, scenario)
-        sys.stdout.write(encode(scenario).decode() + "\n")
-    _show_failure(console, scenario, result, None, with_trace=not trace)
+        scenario, source = _shrink(scenario), "--scenario FILE"
+        print(encode(scenario).decode())
+    _show_failure(scenario, source, result, with_trace=not trace)
     return Exit.NO
 
 
-def _shrink(console: Console, scenario: Scenario) -> Scenario:
+def _shrink(scenario: Scenario) -> Scenario:
     def tell(smaller: Scenario, result: Result) -> None:
         print(f"still fails: {smaller.summary()}: {result.violation}"[:200], file=sys.stderr)
 
     return Shrinker(scenario, tell=tell).run()
 
 
-def _show_failure(
-    console: Console, scenario: Scenario, result: Result, patch: str | None, *, with_trace: bool = True
-) -> None:
+def _show_failure(scenario: Scenario, source: str, result: Result, *, with_trace: bool = True) -> None:
     """Run it once more, now writing down what happens, and print the end of that."""
     trace = Trace()
     again = simulate(scenario, trace.tell)
@@ -184,8 +188,7 @@ def _show_failure(
     assert violation is not None
     print(f"\nbroken: {violation.invariant}\n  {violation.text}")
     print(f"at step {again.steps}, {again.simulated_s:.6f} s; {scenario.summary()}")
-    option = "" if patch is None else f" --patch {patch}"
-    print(f"replay: raftcoord-sim --seed {result.seed} --trace{option}")
+    print(f"replay: raftcoord-sim {source} --trace")
 
 
 def run(arguments: list[str]) -> int:

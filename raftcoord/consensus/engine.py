@@ -402,6 +402,10 @@ class RaftEngine:
         if not self._changes_nothing(peer):
             self._wake_tick()
 
+    def peers_failed(self, error: FatalError) -> None:
+        """The members could not be recorded (`PeerListener`)."""
+        self._fail(error)
+
     def _changes_nothing(self, peer: str) -> bool:
         """Whether no answer of this follower can matter now: mostly the slower one's, all being committed."""
         core = self._core

@@ -19,11 +19,11 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from machine_actions import Command, Expire, Open, Player, Restore, Step, any_step, commands, expires, opens
-from raftcoord.testing.simulation.model import Answer, Model, Number, Session, Wait
 
 from raftcoord.machine import Machine
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import Operation
+from raftcoord.testing.simulation.model import Answer, Model, Number, Session, Wait
 
 
 class Comparison:

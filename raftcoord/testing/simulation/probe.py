@@ -84,6 +84,10 @@ class EngineView:
         return self._core.role is Role.LEADER
 
     @property
+    def has_failed(self) -> bool:
+        return self.engine._failure is not None
+
+    @property
     def is_ready_leader(self) -> bool:
         return self.engine.is_ready_leader
 

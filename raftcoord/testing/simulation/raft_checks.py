@@ -213,15 +213,24 @@ class RaftChecks:
             elif known[1] is None:
                 self.committed[index] = (term, crc)
 
+    def applying(self, view: ReplicaView, index: int) -> None:
+        """A replica applies an entry: whoever asked for it may be told from now on."""
+        if index >= view.first_index and self.durable:
+            self._require_durable(view.name, index, view.entry(index)[2])
+
     def _newly_committed(self, name: str, index: int, term: int) -> None:
         if index != self.commit_index + 1 and self.commit_index:
             raise Violation(
                 "committed is for ever", f"{name} commits {index} right after {self.commit_index}"
             )
         self.commit_index = index
-        holders = [other for other, log in self.durable.items() if log.holds(index, term)]
         # The first entry is the same everywhere and counts as committed from the start.
-        if index > 1 and self.durable and 2 * len(holders) <= self.replicas:
+        if index > 1 and self.durable:
+            self._require_durable(name, index, term)
+
+    def _require_durable(self, name: str, index: int, term: int) -> None:
+        holders = [other for other, log in self.durable.items() if log.holds(index, term)]
+        if 2 * len(holders) <= self.replicas:
             raise Violation(
                 "durable majority",
                 f"{name} commits entry {index} of term {term}, which only {holders} hold durably",

@@ -122,11 +122,15 @@ class World:
         self.nemesis.on_message(sender, receiver, envelope)
 
     def _after_iteration(self, host: ReplicaHost) -> None:
-        if host.view is not None:
+        # What a replica that has failed believes is of no interest: it will tell nobody.
+        if host.view is not None and not host.view.has_failed:
             self.scheduler.check(self.raft_checks.look_at, host.view)
 
     def on_applied(self, name: str, index: int, payload: bytes, applied: Any, machine: Machine) -> None:
         """See `Observer`."""
+        view = self.replicas[name].view
+        if view is not None:
+            self.scheduler.check(self.raft_checks.applying, view, index)
         self.scheduler.check(self.state_checks.on_applied, name, index, payload, applied, machine)
 
     def on_restored(self, name: str, index: int, machine: Machine) -> None:
