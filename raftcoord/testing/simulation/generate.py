@@ -233,7 +233,11 @@ def _crash_at(rng: random.Random, settings: Settings, clients: int) -> tuple[str
 
 
 def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
-    options = {"shape": rng.choice(_SHAPES), "reset": rng.random() < 0.4, "clients": rng.random() < 0.3}
+    options = {
+        "shape": rng.choice(_SHAPES),
+        "reset": rng.random() < 0.4,
+        "clients": rng.choice(("none", "some", "some", "all")),
+    }
     return _target(rng, settings), options
 
 
