@@ -39,8 +39,8 @@ class PeerListener(Protocol):
 
     def peer_message(self, peer: str, envelope: m.Envelope) -> None: ...
 
-    def peers_failed(self, error: FatalError) -> None:
-        """Meeting a peer ended in a failure that this replica cannot survive."""
+    def fail(self, error: BaseException) -> None:
+        """This replica cannot go on."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -168,7 +168,7 @@ class PeerTransport:
             self._listener.peer_message(link.peer, envelope)
 
     def link_fatal(self, error: FatalError) -> None:
-        self._listener.peers_failed(error)
+        self._listener.fail(error)
 
     # Background work.
 

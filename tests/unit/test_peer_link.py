@@ -17,7 +17,6 @@ from raftcoord.consensus import messages as m
 from raftcoord.consensus import transport as transport_module
 from raftcoord.consensus.handshake import Handshake
 from raftcoord.consensus.identity import DataFolder
-from raftcoord.consensus.interface import FatalError
 from raftcoord.consensus.members import Members
 from raftcoord.consensus.peer_link import HELLO_BYTES_MAX
 from raftcoord.consensus.transport import STRANGERS_MAX, PeerTransport
@@ -68,7 +67,7 @@ class Node:
         self.up.remove(peer)
         self.events.append(f"down {peer}")
 
-    def peers_failed(self, error: FatalError) -> None:
+    def fail(self, error: BaseException) -> None:
         self.events.append(f"failed {type(error).__name__}")
 
     def peer_message(self, peer: str, envelope: m.Envelope) -> None:
