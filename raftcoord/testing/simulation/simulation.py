@@ -89,8 +89,8 @@ def _undisturbed() -> Iterator[None]:
     """
     level, hook, enabled = logging.root.manager.disable, sys.unraisablehook, gc.isenabled()
     logging.disable(logging.CRITICAL)
-    gc.collect()
     gc.disable()
+    gc.freeze()  # what is there already is none of the run's garbage, and need not be walked for it
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -98,6 +98,7 @@ def _undisturbed() -> Iterator[None]:
             yield
             gc.collect()
     finally:
+        gc.unfreeze()
         sys.unraisablehook = hook
         logging.disable(level)
         if enabled:
