@@ -217,7 +217,7 @@ class _Caller:
         try:
             await lock.release()
         except NotHolder as error:
-            raise Violation("locks", f"{self._host.name}: a release of a held lock: {error}") from error
+            self._host.fail(Violation("locks", f"{self._host.name}: a release of a held lock: {error}"))
 
     async def locked(self, step: Step, value: str) -> None:
         lock = self._objects.lock(step.name)
@@ -298,6 +298,10 @@ class ClientHost:
         record = Record(self.name, self.incarnation, thread, kind, name, argument, self.now)
         self.records.append(record)
         return record
+
+    def fail(self, violation: Violation) -> None:
+        """End the run."""
+        self._scheduler.fail(violation)
 
     def start(self) -> None:
         """Start a process that makes the calls that are left."""

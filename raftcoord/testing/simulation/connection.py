@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from raftcoord.runtime.network import ProtocolFactory
 from raftcoord.testing.simulation.process import Process
 
 if TYPE_CHECKING:
@@ -119,16 +120,17 @@ class SimTransport(asyncio.Transport):
         self.peer = peer
         self.outgoing = Stream(self._network, peer, (self.host, peer.host))
 
-    def begin(self, protocol: asyncio.BaseProtocol) -> None:
-        """Hand the connection to a protocol, in the process's next iteration."""
-        self._protocol = protocol
-        self._soon(protocol.connection_made, self)
+    def begin(self, factory: ProtocolFactory) -> None:
+        """Hand the connection to a new protocol, in the process's next iteration."""
+        self._soon(lambda: self.begin_now(factory()))
 
     def begin_now(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand the connection to a protocol at once; only from inside the process."""
+        if self._is_closing:
+            return  # it broke before anybody looked at it
         self._protocol = protocol
         protocol.connection_made(self)
-        self._feed_soon()
+        self._feed_all_soon()
 
     def abandon(self) -> None:
         """The caller of connect gave up: close without ever having had a protocol."""
@@ -155,6 +157,10 @@ class SimTransport(asyncio.Transport):
     def _feed_soon(self) -> None:
         if self._received and self._is_reading and self._protocol is not None:
             self._soon(self._feed)
+
+    def _feed_all_soon(self) -> None:
+        for _ in self._received:
+            self._feed_soon()
 
     def _feed(self) -> None:
         if not self._received or not self._is_reading or self._is_closing:
@@ -198,8 +204,7 @@ class SimTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._is_reading = True
-        for _ in self._received:
-            self._soon(self._feed)
+        self._feed_all_soon()
 
     def is_reading(self) -> bool:
         return self._is_reading and not self._is_closing

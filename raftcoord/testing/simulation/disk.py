@@ -123,6 +123,7 @@ class ProcessDisk:
         self._store = host_disk.store
         self._order: asyncio.Lock | None = None
         host_disk.process = process
+        process.on_kill.append(self._store.kill)  # its files are closed
 
     def __repr__(self) -> str:
         return f"<ProcessDisk of {self._process.name}>"

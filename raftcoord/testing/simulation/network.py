@@ -98,7 +98,7 @@ class SimNetwork:
         far.join(near)
         for transport in (near, far):
             self._transports.setdefault(transport.host, {})[transport] = None
-        far.begin(listener.factory())
+        far.begin(listener.factory)
         return near
 
     def listener_at(self, address: tuple[str, int]) -> SimListener | None:
@@ -211,6 +211,9 @@ class _Attempt:
     def _open(self, transport: SimTransport) -> None:
         if self._opened.done():  # the caller gave up
             transport.abandon()
+            return
+        if transport.is_closing():
+            self._opened.set_exception(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
             return
         protocol = self._factory()
         transport.begin_now(protocol)

@@ -80,7 +80,8 @@ class Process:
         self.loop = ProcessLoop(self)
         self.is_alive = True
         self.is_paused = False
-        self.on_death: list[Callable[[], None]] = []
+        self.on_kill: list[Callable[[], None]] = []  # called at once, in the middle of whatever it does
+        self.on_death: list[Callable[[], None]] = []  # called when nothing of it runs any more
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._number = number
         self._rng = rng
@@ -124,6 +125,8 @@ class Process:
         self.is_alive = False
         self._ready.clear()
         self._timers.clear()
+        for function in self.on_kill:
+            function()
         if not self._running:
             self._bury()
 

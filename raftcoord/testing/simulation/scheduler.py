@@ -77,6 +77,11 @@ class Scheduler:
         except Violation as violation:
             self.fail(violation)
 
+    def forget(self) -> None:
+        """Let go of what was planned, and of what failed: clocks, and so this, may outlive the world."""
+        self._heap.clear()
+        self.failure = None
+
     def run(self, until_s: float, is_done: Callable[[], bool] | None = None) -> None:
         """Let events happen up to a time, or until `is_done` holds, checked after every event.
 

@@ -234,3 +234,4 @@ class World:
             if process is not None:
                 process.on_death.clear()
                 process.kill()
+        self.scheduler.forget()
