@@ -31,6 +31,7 @@ from raftcoord.testing.simulation.scheduler import Event, Scheduler, stream
 from raftcoord.testing.simulation.violation import Violation
 
 RESTART_S: Final = 0.2
+CALLS_AFTER_HEAL: Final = 5  # of each thread: enough to see that everything works again
 
 
 class Outcome(Enum):
@@ -104,7 +105,9 @@ class _Caller:
     async def run(self) -> None:
         """Make the calls that are left, one after the other."""
         host, steps = self._host, self._host.plan.threads[self._thread]
-        while host.positions[self._thread] < len(steps):
+        left = len(steps)
+        while host.positions[self._thread] < len(steps) and left:
+            left = min(left, CALLS_AFTER_HEAL) - 1 if host.is_hurrying else left
             position = host.positions[self._thread]
             host.positions[self._thread] += 1
             step = steps[position]
@@ -271,6 +274,7 @@ class ClientHost:
         self.records: list[Record] = []
         self.on_return = on_return
         self.is_done = False
+        self.is_hurrying = False  # the faults are over: come to an end
         self.process: Process | None = None
         self.incarnation = 0
         self.clock = SimClock(scheduler, start_s=5000.0 + number, rate=plan.rate)

@@ -223,7 +223,7 @@ class SimTransport(asyncio.Transport):
             self._lose(None)
 
     def abort(self) -> None:
-        """Close at once; what the process still held back is lost."""
+        """Close; what was written still arrives."""
         self.close()
 
     def _end(self) -> None:
@@ -256,6 +256,8 @@ class SimTransport(asyncio.Transport):
     def reset_peer(self) -> None:
         """Tell the other end that nobody knows this connection (any more)."""
         network = self._network
+        if self.host in network.down_hosts:
+            return  # it lost its power again
         if network.rules.is_blocked(self.host, self.peer.host):
             network.scheduler.after(0.2, self.reset_peer)
             return

@@ -143,7 +143,8 @@ def _check_queue(name: str, records: list[Record], store: Store) -> None:
     given_back = Counter(unpack_value(blob) for blob in store.given_back)
     queue = store.queues.get(pack_name(name))
     left = Counter(unpack_value(blob) for blob in (queue.items if queue is not None else ()))
-    for value, count in taken.items():
+    for value in taken | left:
+        count = taken[value]
         if value not in possible:
             raise Violation("items are conserved", f"queue {name}: {value!r} was taken and never put")
         if count + left[value] > 1 + given_back[value]:

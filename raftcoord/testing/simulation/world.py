@@ -172,6 +172,8 @@ class World:
         scheduler.run(heal_s)
         self.trace("nemesis", "heal")
         self.nemesis.heal()
+        for client in self.clients.values():
+            client.is_hurrying = True
         self._require(self._clients_are_done, CLIENTS_DONE_S, self._open_calls)
         self._require(self._is_settled, SETTLED_S, self._why_not_settled)
         self._final_checks()
