@@ -337,6 +337,10 @@ class StockView:
     def has_failed(self) -> bool:
         return self.engine.has_failed
 
+    def has_changed(self) -> bool:
+        """See `EngineView.has_changed`."""
+        return True
+
     @property
     def is_leader(self) -> bool:
         return self._core.role_now() is Role.LEADER

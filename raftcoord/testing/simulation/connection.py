@@ -66,7 +66,7 @@ class Stream:
     def _arm(self) -> None:
         if self._chunks and not self._armed:
             self._armed = True
-            self._network.scheduler.at(self._chunks[0][0], self._arrive)
+            self._network.scheduler.plan(self._chunks[0][0], self._arrive)
 
     def _arrive(self) -> None:
         if not self._chunks:

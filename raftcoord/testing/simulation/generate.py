@@ -65,7 +65,7 @@ def generate(seed: int) -> Scenario:
 
 def _settings(rng: random.Random) -> Settings:
     replicas = rng.choice((1, 3, 3, 3, 3, 3, 5, 5))
-    election_timeout_ms = rng.choice((100, 150, 200, 300, 400, 600))
+    election_timeout_ms = rng.choice((100, 150, 200, 300, 400, 600, 600))
     compacts = rng.random() < 0.75
     fair = rng.random() < 0.8
     low, high = (0.9, 1.0) if fair else (0.7, 1.3)

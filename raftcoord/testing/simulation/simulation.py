@@ -60,8 +60,9 @@ def simulate(scenario: Scenario | int, tell: Callable[[float, str, Any], None] |
             world.run()
         except Violation as error:
             violation = Violation(error.invariant, error.text)  # without what it was raised in
-        took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-        world.close()
+        finally:
+            took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+            world.close()
         result = _result(world, violation, took_s, cpu_s)
         del world
     return result

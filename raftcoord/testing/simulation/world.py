@@ -123,8 +123,9 @@ class World:
 
     def _after_iteration(self, host: ReplicaHost) -> None:
         # What a replica that has failed believes is of no interest: it will tell nobody.
-        if host.view is not None and not host.view.has_failed:
-            self.scheduler.check(self.raft_checks.look_at, host.view)
+        view = host.view
+        if view is not None and view.has_changed() and not view.has_failed:
+            self.scheduler.check(self.raft_checks.look_at, view)
 
     def on_applied(self, name: str, index: int, payload: bytes, applied: Any, machine: Machine) -> None:
         """See `Observer`."""
