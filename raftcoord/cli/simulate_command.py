@@ -6,8 +6,9 @@ import contextlib
 import secrets
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -77,12 +78,22 @@ def simulate_command(
     """
     if (seeds is not None) + (seed is not None) + (scenario_path is not None) != 1:
         raise click.UsageError("choose one of --seeds, --seed and --scenario")
+    if seeds is None and (first_seed, also, jobs) != (None, None, None):
+        raise click.UsageError("--first-seed, --also and --jobs go with --seeds")
+    if seeds is not None and (trace or shrink):
+        raise click.UsageError("--trace and --shrink go with --seed or --scenario")
     if seeds is not None:
         first = secrets.randbits(FRESH_SEED_BITS) if first_seed is None else first_seed
+        print(f"seeds {first} … {first + seeds - 1}", flush=True)
         return run_seeds([*seeds_in(also), *range(first, first + seeds)], jobs, patch)
-    scenario = generate(seed or 0) if scenario_path is None else decode(Path(scenario_path).read_bytes())
+    if scenario_path is None:
+        scenario, source = generate(seed or 0), f"--seed {seed}"
+    else:
+        scenario, source = decode(Path(scenario_path).read_bytes()), f"--scenario {scenario_path}"
+    if patch is not None:
+        source += f" --patch {patch}"
     with _patched(patch):
-        return run_one(scenario, trace=trace, shrink=shrink)
+        return run_one(scenario, source, trace=trace, shrink=shrink)
 
 
 def seeds_in(path: str | None) -> list[int]:
@@ -99,13 +110,11 @@ def _patched(patch: str | None) -> AbstractContextManager[object]:
 
 def run_seeds(seeds: list[int], jobs: int | None, patch: str | None) -> int:
     """Run seeds on all cores with a progress bar; stop at the first failure and show it."""
-    console = Console()
     began = time.perf_counter()
     simulated_s = cpu_s = 0.0
     calls = 0
-    console.print(f"seeds {seeds[0]} … {seeds[-1]}", highlight=False)
     with (
-        _progress(console, len(seeds)) as advance,
+        _progress(len(seeds)) as advance,
         contextlib.closing(run_batch(seeds, jobs=jobs, patch=patch)) as results,
     ):
         failed = None
@@ -119,19 +128,20 @@ def run_seeds(seeds: list[int], jobs: int | None, patch: str | None) -> int:
     took_s = time.perf_counter() - began
     if failed is not None:
         with _patched(patch):
-            _show_failure(console, generate(failed.seed), failed, patch)
+            source = f"--seed {failed.seed}" + ("" if patch is None else f" --patch {patch}")
+            _show_failure(generate(failed.seed), source, failed)
         return Exit.NO
-    console.print(
+    print(
         f"{len(seeds)} seeds, no promise broken: {simulated_s:,.0f} simulated seconds, {calls:,} calls, "
         f"in {took_s:,.0f} s ({simulated_s / cpu_s:.0f} simulated seconds per second of a core, "
-        f"{3600 * len(seeds) / took_s:,.0f} seeds per hour)",
-        highlight=False,
+        f"{3600 * len(seeds) / took_s:,.0f} seeds per hour)"
     )
     return Exit.OK
 
 
 @contextlib.contextmanager
-def _progress(console: Console, total: int) -> Iterator[Iterator[None]]:
+def _progress(total: int) -> Iterator[Iterator[None]]:
+    console = Console(stderr=True)
     columns = (TextColumn("simulating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         task = progress.add_task("simulating", total=total)
@@ -144,27 +154,28 @@ def _progress(console: Console, total: int) -> Iterator[Iterator[None]]:
         yield advance()
 
 
-def run_one(scenario: Scenario, *, trace: bool, shrink: bool) -> int:
-    """Run one scenario and say what came of it."""
-    console = Console()
-    console.print(scenario.summary(), highlight=False)
-    result = simulate(scenario, Trace(print).tell if trace else None)
-    console.print(
+def run_one(scenario: Scenario, source: str, *, trace: bool, shrink: bool) -> int:
+    """Run one scenario and say what came of it; `source` are the options that name it."""
+    say = partial(
+        print, file=sys.stderr if shrink else sys.stdout
+    )  # the smallest scenario stands alone there
+    say(scenario.summary())
+    result = simulate(scenario, Trace(say).tell if trace else None)
+    say(
         f"hash {result.hash}, {result.steps} steps, {result.entries} entries, {result.simulated_s:.1f} s "
-        f"simulated in {result.real_s:.2f} s",
-        highlight=False,
+        f"simulated in {result.real_s:.2f} s"
     )
     if result.violation is None:
-        console.print("no promise broken", highlight=False)
+        say("no promise broken")
         return Exit.OK
     if shrink:
-        scenario = _shrink(console, scenario)
-        sys.stdout.write(encode(scenario).decode() + "\n")
-    _show_failure(console, scenario, result, None, with_trace=not trace)
+        scenario, source = _shrink(scenario), "--scenario FILE"
+        print(encode(scenario).decode())
+    _show_failure(scenario, source, result, with_trace=not trace, say=say)
     return Exit.NO
 
 
-def _shrink(console: Console, scenario: Scenario) -> Scenario:
+def _shrink(scenario: Scenario) -> Scenario:
     def tell(smaller: Scenario, result: Result) -> None:
         print(f"still fails: {smaller.summary()}: {result.violation}"[:200], file=sys.stderr)
 
@@ -172,20 +183,24 @@ def _shrink(console: Console, scenario: Scenario) -> Scenario:
 
 
 def _show_failure(
-    console: Console, scenario: Scenario, result: Result, patch: str | None, *, with_trace: bool = True
+    scenario: Scenario,
+    source: str,
+    result: Result,
+    *,
+    with_trace: bool = True,
+    say: Callable[[str], object] = print,
 ) -> None:
     """Run it once more, now writing down what happens, and print the end of that."""
     trace = Trace()
     again = simulate(scenario, trace.tell)
     if with_trace:
         for line in trace.lines(LINES_SHOWN):
-            print(line[:240])
+            say(line[:240])
     violation = again.violation or result.violation
     assert violation is not None
-    print(f"\nbroken: {violation.invariant}\n  {violation.text}")
-    print(f"at step {again.steps}, {again.simulated_s:.6f} s; {scenario.summary()}")
-    option = "" if patch is None else f" --patch {patch}"
-    print(f"replay: raftcoord-sim --seed {result.seed} --trace{option}")
+    say(f"\nbroken: {violation.invariant}\n  {violation.text}")
+    say(f"at step {again.steps}, {again.simulated_s:.6f} s; {scenario.summary()}")
+    say(f"replay: raftcoord-sim {source} --trace")
 
 
 def run(arguments: list[str]) -> int:

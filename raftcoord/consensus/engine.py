@@ -136,7 +136,7 @@ class RaftEngine:
         self._run_events()
         self._parts.close()
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """Stop for good (invariant 3); the listener learns of it in a later iteration."""
         if self._failure is not None:
             return
@@ -163,7 +163,7 @@ class RaftEngine:
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
+            self.fail(error)
         elif self._running:
             self._wake_tick()
 
@@ -291,7 +291,7 @@ class RaftEngine:
             self._meter.sync()
             self._background()
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return
         finally:
             self._in_turn = False
@@ -397,7 +397,7 @@ class RaftEngine:
         try:
             self._parts.guard.receive(peer, envelope)
         except Exception as error:
-            self._fail(error)
+            self.fail(error)
             return
         if not self._changes_nothing(peer):
             self._wake_tick()

@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from raftcoord.consensus import messages as m
 from raftcoord.consensus.handshake import Handshake, Hello, Refused, parse_hello
+from raftcoord.consensus.interface import FatalError
 from raftcoord.protocol.frames import FrameDecoder, FrameError, encode_frame
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,9 @@ class LinkOwner(Protocol):
     def link_down(self, link: PeerLink, reason: str) -> None: ...
 
     def link_message(self, link: PeerLink, envelope: m.Envelope) -> None: ...
+
+    def link_fatal(self, error: FatalError) -> None:
+        """This replica cannot go on: its disk refused to remember whom it met."""
 
 
 class PeerLink(asyncio.Protocol):
@@ -90,6 +94,9 @@ class PeerLink(asyncio.Protocol):
             self._write(["refused", str(refusal)])
             self.was_refused = True
             self.close(f"refused: {refusal}")
+        except FatalError as error:
+            self.close("this replica failed")
+            self._owner.link_fatal(error)
 
     def connection_lost(self, error: Exception | None) -> None:
         if error is not None:

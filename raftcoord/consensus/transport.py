@@ -16,6 +16,7 @@ from typing import Final, Protocol
 from raftcoord.consensus import messages as m
 from raftcoord.consensus.core import draw_timeout_s
 from raftcoord.consensus.handshake import Handshake, Hello
+from raftcoord.consensus.interface import FatalError
 from raftcoord.consensus.peer_link import PeerLink
 from raftcoord.runtime import Runtime
 
@@ -37,6 +38,9 @@ class PeerListener(Protocol):
     def peer_down(self, peer: str) -> None: ...
 
     def peer_message(self, peer: str, envelope: m.Envelope) -> None: ...
+
+    def fail(self, error: BaseException) -> None:
+        """This replica cannot go on."""
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -162,6 +166,9 @@ class PeerTransport:
     def link_message(self, link: PeerLink, envelope: m.Envelope) -> None:
         if self._links.get(link.peer) is link:
             self._listener.peer_message(link.peer, envelope)
+
+    def link_fatal(self, error: FatalError) -> None:
+        self._listener.fail(error)
 
     # Background work.
 

@@ -1,12 +1,13 @@
 """Is a recorded history linearizable? A black-box checker that knows only calls, returns and a model.
 
 The algorithm is the published one of Wing and Gong with Lowe's memory of what was tried, as Porcupine has it:
-the calls and returns are in one doubly linked list in the order of their times. A call that comes before the
+the calls and returns are in a doubly linked list in the order of their times. A call that comes before the
 first return may take effect next: the model says whether it can, and its call and return leave the list. When
-the first return belongs to a call that cannot, the last choice is undone and the next one tried.
+none of them can, the last choice is undone and the next one tried. What is added here concerns operations of
+unknown outcome, of which a store that fails over has many: see `_Search`.
 
-What an object does is in `models`. What must not live here: clocks, I/O, randomness, or anything that knows
-raftcoord.
+What an object does is in `models` and `queue_model`. What must not live here: clocks, I/O, randomness, or
+anything that knows raftcoord.
 
 Invariants:
   1. An answered operation takes effect between its call and its return, both included: a call and a return
@@ -73,8 +74,8 @@ class Operation:
             raise ValueError("an operation of unknown outcome returns at math.inf")
 
     def __str__(self) -> str:
-        ends = "never" if self.return_at == math.inf else f"{self.return_at:g}"
-        return f"[{self.call_at:g}, {ends}] client {self.client}: {self.input!r} -> {self.output!r}"
+        ends = "never" if self.return_at == math.inf else self.return_at
+        return f"[{self.call_at}, {ends}] client {self.client}: {self.input!r} -> {self.output!r}"
 
 
 class Model(Protocol):
@@ -173,17 +174,18 @@ class _Entry:
     """A call or a return in one of the lists; also the ends of the lists.
 
     place      in the order of time, of calls and returns together
+    index      of its operation
     bit        what stands for its operation in a set of operations
     returns    of the call of an answered operation: its return
     twin       of the call of an operation of unknown outcome: the one before it with the same input
     """
 
-    __slots__ = ("bit", "next", "operation", "place", "previous", "returns", "twin")
+    __slots__ = ("bit", "index", "next", "place", "previous", "returns", "twin")
 
-    def __init__(self, place: int, operation: Operation | None, bit: int) -> None:
+    def __init__(self, place: int, index: int) -> None:
         self.place = place
-        self.operation = operation
-        self.bit = bit
+        self.index = index
+        self.bit = 1 << index
         self.returns: _Entry | None = None
         self.twin: _Entry | None = None
         self.previous = self.next = self
@@ -205,9 +207,10 @@ class _Entry:
 class _Search:
     """The search through the orders of effect, depth first, without recursion.
 
-    Operations of unknown outcome are in a list of their own, and tried last: each one that takes effect where
-    none is needed doubles what there is to search. They have no return there, so that the search is over when
-    the last answered one is placed.
+    Each operation of unknown outcome that takes effect without need doubles what there is to search. So these
+    are in a list of their own, without returns, and are tried last; the search is over when the last answered
+    one is placed. What is reached with more of them is not searched again (`_is_new`), nor is what the last
+    one of them does as well without the one just before it (`_moves`).
     """
 
     def __init__(self, model: Model, operations: tuple[Operation, ...], steps_max: int) -> None:
@@ -221,8 +224,9 @@ class _Search:
         self.order: list[_Entry] = []
         self.best: list[_Entry] = []
         self.best_missing = self.missing
-        self.answered = _Entry(-1, None, 0)
-        self.unknown = _Entry(2 * len(operations), None, 0)
+        # The ends of the two circular lists. That of the second one is later than everything.
+        self.answered = _Entry(0, len(operations))
+        self.unknown = _Entry(2 * len(operations), len(operations))
         self._fill()
         # What was tried: operations placed and the state after them -> sets of unknown ones used on the way.
         self.tried: dict[tuple[int, Hashable], list[int]] = {}
@@ -237,15 +241,15 @@ class _Search:
         for place, (_, is_return, index) in enumerate(events):
             operation = self.operations[index]
             if operation.output is not UNKNOWN:
-                entry = _Entry(place, operation, 1 << index)
+                entry = _Entry(place, index)
                 if is_return:
                     calls[index].returns = entry
                 else:
                     calls[index] = entry
                 entry.insert_before(self.answered)
             elif not is_return:
-                entry = _Entry(place, operation, 1 << index)
-                entry.twin = _swap(twins, operation.input, entry)
+                entry = _Entry(place, index)
+                entry.twin = _twin_of(twins, operation.input, entry)
                 entry.insert_before(self.unknown)
 
     def run(self) -> Verdict:
@@ -283,8 +287,7 @@ class _Search:
             if self.steps >= self.steps_max:
                 return
             self.steps += 1
-            operation = entry.operation
-            assert operation is not None
+            operation = self.operations[entry.index]
             for following in step(state, operation.input, operation.output):
                 if entry.returns is None and any(
                     following in step(earlier, operation.input, UNKNOWN) for earlier in skipping
@@ -354,24 +357,24 @@ class _Search:
         states: dict[Hashable, None] = {self.model.initial(): None}  # a set that keeps its order
         for entry in self.best:
             self._place(entry)
-            assert entry.operation is not None
-            made, output = entry.operation.input, entry.operation.output
+            operation = self.operations[entry.index]
             states = {
-                following: None for state in states for following in self.model.step(state, made, output)
+                following: None
+                for state in states
+                for following in self.model.step(state, operation.input, operation.output)
             }
-        blocked = [entry for entry in self._candidates() if entry.returns is not None]
-        blocked.sort(key=lambda entry: 0 if entry.returns is None else entry.returns.place)
+        blocked = [(entry.returns.place, entry.index) for entry in self._candidates() if entry.returns]
         return Result(
             verdict=verdict,
-            longest=tuple(entry.operation for entry in self.best if entry.operation is not None),
+            longest=tuple(self.operations[entry.index] for entry in self.best),
             states=tuple(states),
-            blocked=tuple(entry.operation for entry in blocked if entry.operation is not None),
+            blocked=tuple(self.operations[index] for _, index in sorted(blocked)),
             operations_count=len(self.operations),
             steps=self.steps,
         )
 
 
-def _swap(twins: dict[Any, _Entry], operation_input: Any, entry: _Entry) -> _Entry | None:
+def _twin_of(twins: dict[Any, _Entry], operation_input: Any, entry: _Entry) -> _Entry | None:
     """Return the entry with the same input that came last, and be the next one's."""
     try:
         earlier, twins[operation_input] = twins.get(operation_input), entry

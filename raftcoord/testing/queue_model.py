@@ -15,8 +15,8 @@ Invariants:
      As calls and returns are intervals, some order of the puts then explains every order in which items left.
   4. A take of unknown outcome takes nothing that must still be there for the answers of others.
   5. Without the history every put is a group of its own, and the order is that of effect. With it the model
-     allows the same histories, apart from bounds: two puts that overlap may change places though only one of
-     them had room at its time.
+     allows the same histories and, rarely, more: of equal items it is left open which put is whose, and two
+     puts that overlap may change places though a bound left room for one of them only. It never allows less.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class QueueState(NamedTuple):
     """A queue.
 
     groups     the items, each with those that were put with it, and the number of that put
-    is_open    whether another put may join the last group
+    is_open    whether another put may join the last group; never without a group
     loans      what named takes of unknown outcome took, in their order
     """
 
@@ -358,4 +358,4 @@ def _lent(state: QueueState, loan: Loan, groups: _Groups) -> QueueState:
 
 
 def _with_head(state: QueueState, groups: _Groups) -> QueueState:
-    return QueueState(groups + state.groups, state.is_open and bool(state.groups), state.loans)
+    return QueueState(groups + state.groups, state.is_open, state.loans)

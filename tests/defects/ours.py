@@ -13,7 +13,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from world import Fate, Message, World, Write
 
 from raftcoord.consensus import messages as m
@@ -25,6 +24,7 @@ from raftcoord.consensus.transport import PeerTransport
 from raftcoord.protocol.frames import FrameDecoder, encode_frame
 from raftcoord.runtime import Runtime
 from raftcoord.runtime.network import ProtocolFactory
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 if TYPE_CHECKING:
     from _typeshed import SupportsLenAndGetItem

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 from harness import STOCK_LEAVES_FILES_OPEN, Kind, both, judge, our, stock, world
 from ours import OurReplica, WorstCase
 from pysyncobj.journal import FileJournal
@@ -20,6 +19,7 @@ from world import World, body_of, kind_of, lost
 
 from raftcoord.consensus.journal import Journal, JournalDamaged, JournalFailed
 from raftcoord.runtime import RealDisk
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 pytestmark = STOCK_LEAVES_FILES_OPEN
 

@@ -43,9 +43,9 @@ from raftcoord.testing.simulation.process import SimClock
 from raftcoord.testing.simulation.raft_checks import Entry
 
 READ_S: Final = 50e-6
-BATCH_BYTES: Final = (
-    2048  # of one append; the library's 64 KiB, as much smaller as everything that is simulated
-)
+# Sizes, as much smaller than the library's as everything that is simulated.
+BATCH_BYTES: Final = 2048  # of one append; 64 KiB by default
+SNAPSHOT_LOG_ENTRIES: Final = 4  # 5000 by default
 NEVER: Final = 10**9
 _ROLES: Final = (Role.FOLLOWER, Role.CANDIDATE, Role.LEADER)
 _encode: Final = msgspec.msgpack.Encoder().encode
@@ -161,7 +161,7 @@ class StockCore(SyncObj):  # type: ignore[misc]
             fullDumpFile=disk.dump_path,
             serializer=self._write_dump,
             deserializer=self._restore_dump,
-            logCompactionMinEntries=max(2, config.snapshot_log_entries),
+            logCompactionMinEntries=SNAPSHOT_LOG_ENTRIES,
             logCompactionMinTime=NEVER,
             logCompactionBatchSize=config.snapshot_chunk_bytes,
             onStateChanged=lambda old, new: on_state_changed(_ROLES[old], _ROLES[new]),

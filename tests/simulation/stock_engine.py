@@ -34,6 +34,7 @@ from stock_links import Links, Message
 from raftcoord.consensus.interface import (
     BarrierCallback,
     Committed,
+    Engine,
     EngineConfig,
     EngineListener,
     EngineStatus,
@@ -92,6 +93,7 @@ class StockEngine:
         self._timer: asyncio.TimerHandle | None = None
         self._ready_term = 0  # of the leadership that was announced, 0 when none
         self._running = False
+        self.has_failed = False
         self.core: StockCore
         self._transport: StockTransport
 
@@ -134,6 +136,7 @@ class StockEngine:
         self._lose_leadership()
 
     def _fail(self, error: BaseException) -> None:
+        self.has_failed = True
         self._end()
         loop = asyncio.get_running_loop()
         loop.call_soon(self._run_events)
@@ -331,6 +334,14 @@ class StockView:
         )
 
     @property
+    def has_failed(self) -> bool:
+        return self.engine.has_failed
+
+    def has_changed(self) -> bool:
+        """See `EngineView.has_changed`."""
+        return True
+
+    @property
     def is_leader(self) -> bool:
         return self._core.role_now() is Role.LEADER
 
@@ -389,8 +400,14 @@ def stock_library() -> Iterator[None]:
     """Let every replica that is simulated inside the block run the stock library."""
     with tempfile.TemporaryDirectory() as folder:
         hosts = Hosts(Path(folder))
+
+        def make(
+            config: EngineConfig, runtime: Runtime, state_machine: StateMachine, listener: EngineListener
+        ) -> Engine:
+            return StockEngine(hosts, config, runtime, state_machine, listener)
+
         with (
-            mock.patch.object(replica, "RaftEngine", partial(StockEngine, hosts)),
+            mock.patch.object(replica, "RaftEngine", make),
             mock.patch.object(world, "watch_engine", watch_stock_engine),
             mock.patch.object(syncobj, "random", hosts.randomness),
         ):

@@ -132,7 +132,7 @@ class TestIterations:
 
         process.loop.call_soon(block)
         pass_time(scheduler, 10)
-        assert seen[0] == (2, 1)
+        assert seen[0] == (2.0, 1.0)
         assert [at for pair in seen[1:] for at in pair] == pytest.approx([2, 1, 2.2, 1.1], abs=1e-3)
         assert process.clock.elapsed_s == 0
 

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from loopback import free_addresses, until
 from ours import Values
 
 from raftcoord.consensus.engine import RaftEngine
 from raftcoord.consensus.interface import Committed, EngineConfig, Outcome
 from raftcoord.runtime import Runtime
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 
 class SlowValues(Values):

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk
-
 from raftcoord.consensus.snapshot_store import SnapshotMeta, SnapshotStore
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 FOLDER = "/data/snapshots"
 SEED = 20_240_601

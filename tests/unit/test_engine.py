@@ -256,6 +256,25 @@ def test_a_replica_whose_disk_is_full_stops_and_the_others_go_on() -> None:
     run(work)
 
 
+def test_a_replica_that_cannot_record_its_members_stops() -> None:
+    async def work() -> None:
+        three = Cluster("abc")
+        full = three["b"]
+        await full.start()
+        full.disk.fail_with(28, kind="rename")
+        await three["a"].start()
+        await three["c"].start()
+        try:
+            await until(lambda: full.failures)
+            assert "ENOSPC" in str(full.failures[0])
+            assert not full.engine.status().formed
+        finally:
+            for member in three.members.values():
+                await member.engine.stop(hand_over=False)
+
+    run(work)
+
+
 def test_an_exception_in_apply_stops_the_replica() -> None:
     async def work() -> None:
         async with cluster() as three:

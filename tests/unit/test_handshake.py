@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import msgpack
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from ours import SeededRng
 
 from raftcoord.consensus.handshake import NONCE_BYTES, Handshake, Hello, Refused, parse_hello
@@ -14,6 +13,7 @@ from raftcoord.consensus.identity import DataFolder
 from raftcoord.consensus.interface import FatalError
 from raftcoord.consensus.members import Members
 from raftcoord.protocol.frames import FrameError
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 NAMES = ["a", "b", "c"]
 

@@ -8,11 +8,11 @@ import random
 import zlib
 
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 from raftcoord.consensus.identity import DataFolder, DataFolderError
 from raftcoord.consensus.interface import FatalError
 from raftcoord.consensus.journal import Journal
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 PATH = "/var/lib/replica"
 FILE = f"{PATH}/identity"

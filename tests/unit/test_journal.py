@@ -5,9 +5,9 @@ from __future__ import annotations
 import threading
 
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 from raftcoord.consensus.journal import COMMAND_BYTES_MAX, Journal, JournalDamaged, JournalFailed
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 FOLDER = "/data/journal"
 STUB = b"\x01"

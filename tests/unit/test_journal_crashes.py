@@ -10,9 +10,9 @@ import random
 from dataclasses import dataclass, replace
 
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 from raftcoord.consensus.journal import STUB_COMMAND, Journal
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 FOLDER = "/data/journal"
 SEEDS = 1000

@@ -12,10 +12,10 @@ import struct
 import zlib
 
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 from raftcoord.consensus.interface import FatalError
 from raftcoord.consensus.journal import Journal, JournalDamaged, JournalFailed
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 FOLDER = "/data/journal"
 HEADER_BYTES = 4096

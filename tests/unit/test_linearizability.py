@@ -16,7 +16,7 @@ import pytest
 from history_helpers import done, in_turn, is_linearizable, lost
 
 from raftcoord.testing.linearizability import UNKNOWN, Operation, Verdict, check, partition
-from raftcoord.testing.models import Get, RegisterModel, Set
+from raftcoord.testing.models import Add, Get, RegisterModel, RegisterState, Set
 from raftcoord.testing.queue_model import Put, QueueModel, Take
 
 HISTORIES = Path(__file__).resolve().parents[1] / "histories"
@@ -186,14 +186,30 @@ def test_the_search_ends_at_its_bound() -> None:
     assert check(RegisterModel(), good, steps_max=found.steps - 1).verdict is Verdict.UNDECIDED
 
 
-@pytest.mark.parametrize("values", [1, 40], ids=["same", "different"])
-def test_many_operations_of_unknown_outcome_are_not_tried_in_all_subsets(values: int) -> None:
-    unknown = [lost(number, Set(number % values)) for number in range(40)]
-    reads = [done(100 + 2 * time, 101 + 2 * time, Get(), 0) for time in range(5)]
+@pytest.mark.parametrize(
+    "made",
+    [
+        [Set(number) for number in range(40)],
+        [Set(1), Set(2), Set(3)] * 13,
+        [Add(1)] * 40,
+        [Set(0), Add(1)] * 20,
+    ],
+    ids=["different sets", "same sets", "adds", "sets and adds"],
+)
+def test_operations_of_unknown_outcome_are_not_tried_in_all_subsets(made: list[Any]) -> None:
+    history = [lost(number, operation_input) for number, operation_input in enumerate(made)]
+    history += [done(100 + 2 * turn, 101 + 2 * turn, Get(), seen) for turn, seen in enumerate((1, 2, 3))]
     model = RegisterModel()
-    assert check(model, [*unknown, *reads], steps_max=100).verdict is Verdict.LINEARIZABLE
-    never_put = done(200, 201, Get(), -1)
-    assert check(model, [*unknown, *reads, never_put], steps_max=10_000).verdict is Verdict.NOT_LINEARIZABLE
+    assert check(model, history, steps_max=200).verdict is Verdict.LINEARIZABLE
+    never_set = done(200, 201, Get(), -1)
+    assert check(model, [*history, never_set], steps_max=20_000).verdict is Verdict.NOT_LINEARIZABLE
+
+
+def test_the_longest_order_ends_with_an_answered_operation() -> None:
+    history = [done(0, 1, Set(1), None), lost(2, Set(2)), done(3, 4, Get(), 3)]
+    result = check(RegisterModel(), history)
+    assert result.longest == (history[0],)
+    assert result.states == (RegisterState(1, 1, False),)
 
 
 def test_a_result_explains_itself() -> None:

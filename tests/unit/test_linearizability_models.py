@@ -196,6 +196,7 @@ QUEUE: Table = {
     "taken from nothing": (False, [(Take(), 1)]),
     "taken before it was put": (False, [(Take(), 1), (Put(1), None)]),
     "size": (False, [*PUT_12, (Size(), 1)]),
+    "the same item twice": (True, [*PUT_12, (Put(1), None), (Take(), 1), (Take(), 2), (Take(), 1)]),
     "many": (True, [(PutMany((1, 2)), None), (Put(3), None), (TakeBatch(2), [1, 2]), (Drain(), [3])]),
     "many out of order": (False, [(PutMany((1, 2)), None), (Take(), 2)]),
     "part of many": (False, [(PutMany((1, 2)), None), (Drain(), [1])]),
@@ -301,6 +302,13 @@ def test_puts_of_unknown_outcome_are_settled_by_what_others_took() -> None:
     assert settled([put, many, size]) == [put, many, size]
     again = done(3, 4, Put(1), None)
     assert settled([put, again, *takes]) == [put, again, *takes]
+    for call_at, is_like_a_put in ((9, True), (9.5, False)):
+        back = lost(call_at, GiveBack((1,)))
+        assert settled([put, back, *takes]) == [
+            put if is_like_a_put else done(0, 9, Put(1), None),
+            back,
+            *takes,
+        ]
     too_late = lost(10, Put(1))
     assert settled([too_late, *takes]) == [too_late, *takes]
 
@@ -320,6 +328,15 @@ def test_the_order_of_overlapping_puts_is_open_until_it_shows() -> None:
     assert result.verdict is Verdict.NOT_LINEARIZABLE
     assert str(result.states[0]) == "<queue [{26, 27, 28, 29}]>"
     assert check(QueueModel(), bad, steps_max=20_000).verdict is Verdict.UNDECIDED
+
+
+def test_a_take_of_unknown_outcome_takes_nothing_that_others_got() -> None:
+    history = in_turn(*((Put(number), None) for number in range(40)))
+    history += [lost(100 + number, Take()) for number in range(20)]
+    for turn, value in enumerate((*range(20), 25, 24)):
+        history.append(done(200 + 2 * turn, 201 + 2 * turn, Take(), value))
+    assert check_queue(history[:-1], steps_max=500).verdict is Verdict.LINEARIZABLE
+    assert check_queue(history, steps_max=500).verdict is Verdict.NOT_LINEARIZABLE
 
 
 def test_a_size_closes_the_order() -> None:

@@ -10,7 +10,6 @@ from typing import Any
 
 import msgpack
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 from loopback import free_addresses, until
 from ours import SeededRng
 
@@ -23,6 +22,7 @@ from raftcoord.consensus.peer_link import HELLO_BYTES_MAX
 from raftcoord.consensus.transport import STRANGERS_MAX, PeerTransport
 from raftcoord.protocol.frames import FrameDecoder, encode_frame
 from raftcoord.runtime import Runtime
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk
 
 FRAME_BYTES_MAX = 256 * 1024
 
@@ -66,6 +66,9 @@ class Node:
     def peer_down(self, peer: str) -> None:
         self.up.remove(peer)
         self.events.append(f"down {peer}")
+
+    def fail(self, error: BaseException) -> None:
+        self.events.append(f"failed {type(error).__name__}")
 
     def peer_message(self, peer: str, envelope: m.Envelope) -> None:
         assert peer in self.up

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 from snapshot_helpers import FOLDER, SEED, SLICES, new_disk, open_store, small, write
 
 from raftcoord.consensus.interface import FatalError
@@ -22,6 +21,7 @@ from raftcoord.consensus.snapshot_store import (
     SnapshotStore,
 )
 from raftcoord.consensus.snapshot_transfer import SNAPSHOT_BYTES_MAX
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, PowerFailure
 
 _T = TypeVar("_T")
 

@@ -7,11 +7,11 @@ import struct
 import zlib
 
 import pytest
-from raftcoord.testing.simulation.faulty_disk import FaultyDisk, FaultyFile
 from snapshot_helpers import FOLDER, SEED, new_disk, open_store, small, write
 
 from raftcoord.consensus.snapshot_file import HEADER_BYTES
 from raftcoord.consensus.snapshot_store import SnapshotDamaged
+from raftcoord.testing.simulation.faulty_disk import FaultyDisk, FaultyFile
 
 
 def damaged_disk(contents: dict[str, bytes]) -> FaultyDisk:

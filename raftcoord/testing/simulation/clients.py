@@ -31,6 +31,7 @@ from raftcoord.testing.simulation.scheduler import Event, Scheduler, stream
 from raftcoord.testing.simulation.violation import Violation
 
 RESTART_S: Final = 0.2
+CALLS_AFTER_HEAL: Final = 5  # of each thread: enough to see that everything works again
 
 
 class Outcome(Enum):
@@ -104,7 +105,9 @@ class _Caller:
     async def run(self) -> None:
         """Make the calls that are left, one after the other."""
         host, steps = self._host, self._host.plan.threads[self._thread]
-        while host.positions[self._thread] < len(steps):
+        left = len(steps)
+        while host.positions[self._thread] < len(steps) and left:
+            left = min(left, CALLS_AFTER_HEAL) - 1 if host.is_hurrying else left
             position = host.positions[self._thread]
             host.positions[self._thread] += 1
             step = steps[position]
@@ -217,7 +220,7 @@ class _Caller:
         try:
             await lock.release()
         except NotHolder as error:
-            raise Violation("locks", f"{self._host.name}: a release of a held lock: {error}") from error
+            self._host.fail(Violation("locks", f"{self._host.name}: a release of a held lock: {error}"))
 
     async def locked(self, step: Step, value: str) -> None:
         lock = self._objects.lock(step.name)
@@ -271,6 +274,7 @@ class ClientHost:
         self.records: list[Record] = []
         self.on_return = on_return
         self.is_done = False
+        self.is_hurrying = False  # the faults are over: come to an end
         self.process: Process | None = None
         self.incarnation = 0
         self.clock = SimClock(scheduler, start_s=5000.0 + number, rate=plan.rate)
@@ -298,6 +302,10 @@ class ClientHost:
         record = Record(self.name, self.incarnation, thread, kind, name, argument, self.now)
         self.records.append(record)
         return record
+
+    def fail(self, violation: Violation) -> None:
+        """End the run."""
+        self._scheduler.fail(violation)
 
     def start(self) -> None:
         """Start a process that makes the calls that are left."""

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from raftcoord.runtime.network import ProtocolFactory
 from raftcoord.testing.simulation.process import Process
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ class Stream:
         self._put(data, now)
 
     def _put(self, data: bytes, now: float) -> None:
-        delay_s = self._network.rules.delay_s(*self.direction, len(data))
-        self._last_arrival = max(self._last_arrival, now + delay_s)
+        rules = self._network.rules
+        begin = max(self._last_arrival, now + rules.delay_s(*self.direction))
+        self._last_arrival = begin + rules.transfer_s(*self.direction, len(data))
         self._chunks.append((self._last_arrival, data))
         self.pending_bytes += len(data)
         self._arm()
@@ -64,7 +66,7 @@ class Stream:
     def _arm(self) -> None:
         if self._chunks and not self._armed:
             self._armed = True
-            self._network.scheduler.at(self._chunks[0][0], self._arrive)
+            self._network.scheduler.plan(self._chunks[0][0], self._arrive)
 
     def _arrive(self) -> None:
         if not self._chunks:
@@ -118,16 +120,17 @@ class SimTransport(asyncio.Transport):
         self.peer = peer
         self.outgoing = Stream(self._network, peer, (self.host, peer.host))
 
-    def begin(self, protocol: asyncio.BaseProtocol) -> None:
-        """Hand the connection to a protocol, in the process's next iteration."""
-        self._protocol = protocol
-        self._soon(protocol.connection_made, self)
+    def begin(self, factory: ProtocolFactory) -> None:
+        """Hand the connection to a new protocol, in the process's next iteration."""
+        self._soon(lambda: self.begin_now(factory()))
 
     def begin_now(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand the connection to a protocol at once; only from inside the process."""
+        if self._is_closing:
+            return  # it broke before anybody looked at it
         self._protocol = protocol
         protocol.connection_made(self)
-        self._feed_soon()
+        self._feed_all_soon()
 
     def abandon(self) -> None:
         """The caller of connect gave up: close without ever having had a protocol."""
@@ -154,6 +157,10 @@ class SimTransport(asyncio.Transport):
     def _feed_soon(self) -> None:
         if self._received and self._is_reading and self._protocol is not None:
             self._soon(self._feed)
+
+    def _feed_all_soon(self) -> None:
+        for _ in self._received:
+            self._feed_soon()
 
     def _feed(self) -> None:
         if not self._received or not self._is_reading or self._is_closing:
@@ -197,8 +204,7 @@ class SimTransport(asyncio.Transport):
 
     def resume_reading(self) -> None:
         self._is_reading = True
-        for _ in self._received:
-            self._soon(self._feed)
+        self._feed_all_soon()
 
     def is_reading(self) -> bool:
         return self._is_reading and not self._is_closing
@@ -217,7 +223,7 @@ class SimTransport(asyncio.Transport):
             self._lose(None)
 
     def abort(self) -> None:
-        """Close at once; what the process still held back is lost."""
+        """Close; what was written still arrives."""
         self.close()
 
     def _end(self) -> None:
@@ -250,11 +256,13 @@ class SimTransport(asyncio.Transport):
     def reset_peer(self) -> None:
         """Tell the other end that nobody knows this connection (any more)."""
         network = self._network
+        if self.host in network.down_hosts:
+            return  # it lost its power again
         if network.rules.is_blocked(self.host, self.peer.host):
             network.scheduler.after(0.2, self.reset_peer)
             return
         network.forget(self)
-        network.scheduler.after(network.rules.delay_s(self.host, self.peer.host, 0), self.peer.break_off)
+        network.scheduler.after(network.rules.delay_s(self.host, self.peer.host), self.peer.break_off)
 
     def break_off(self) -> None:
         """The connection is broken: nothing more comes or goes."""

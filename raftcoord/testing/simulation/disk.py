@@ -25,6 +25,7 @@ from raftcoord.testing.simulation.process import Process
 
 SYNCS: Final = frozenset({"sync", "sync_directory"})
 OPERATION_S: Final = 3e-6
+STALL_S_MAX: Final = 1.0  # of one operation, however slow the disk is
 THREAD_START_S: Final = 50e-6
 
 _T = TypeVar("_T")
@@ -105,7 +106,7 @@ class HostDisk:
             took_s = self.sync_s * (0.6 + 0.8 * self._rng.random())
             if self._rng.random() < 0.003:
                 took_s *= 20
-        process.clock.elapsed_s += took_s * self.slow_factor
+        process.clock.elapsed_s += min(took_s * self.slow_factor, STALL_S_MAX)
         if self._armed:
             for armed in self._armed:
                 if armed.meets(kind, path):
@@ -122,6 +123,7 @@ class ProcessDisk:
         self._store = host_disk.store
         self._order: asyncio.Lock | None = None
         host_disk.process = process
+        process.on_kill.append(self._store.kill)  # its files are closed
 
     def __repr__(self) -> str:
         return f"<ProcessDisk of {self._process.name}>"

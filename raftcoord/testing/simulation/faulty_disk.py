@@ -26,8 +26,12 @@ class PowerFailure(BaseException):
 
 @dataclass(eq=False)
 class Inode:
-    """One file: what is seen, what is durable, and for each page all versions since the last sync."""
+    """One file: what is seen, what is durable, and for each page all versions since the last sync.
 
+    `path` is the name that it got last, also for who opened it under another one.
+    """
+
+    path: str = ""
     current: bytearray = field(default_factory=bytearray)
     durable: bytearray = field(default_factory=bytearray)
     unsynced: dict[int, list[bytes]] = field(default_factory=dict)
@@ -87,7 +91,7 @@ class FaultyFile:
         self._check()
         data = bytes(data)
         try:
-            self._disk.operation("pwrite", self._path)
+            self._disk.operation("pwrite", self._inode.path)
             self._disk.allocate(offset + len(data) - len(self._inode.current))
         except OSError:
             self._inode.write(data[: len(data) // 2], offset)
@@ -104,7 +108,7 @@ class FaultyFile:
     def sync(self) -> None:
         self._check()
         try:
-            self._disk.operation("sync", self._path)
+            self._disk.operation("sync", self._inode.path)
         except OSError:
             # As Linux does: the pages are taken for clean from now on, but never reached the disk.
             self._inode.unsynced.clear()
@@ -117,7 +121,7 @@ class FaultyFile:
 
     def truncate(self, size: int) -> None:
         self._check()
-        self._disk.operation("truncate", self._path)
+        self._disk.operation("truncate", self._inode.path)
         del self._inode.current[size:]
         self._inode.current.extend(bytes(size - len(self._inode.current)))
 
@@ -180,7 +184,7 @@ class FaultyDisk:
 
     def put(self, contents: dict[str, bytes]) -> None:
         """Make these the only files, all durable."""
-        self.files = {p: Inode(bytearray(data), bytearray(data)) for p, data in contents.items()}
+        self.files = {p: Inode(p, bytearray(data), bytearray(data)) for p, data in contents.items()}
         for path in contents:
             self.make_directory(path.rpartition("/")[0])
         self._durable = dict(self.files)
@@ -216,7 +220,7 @@ class FaultyDisk:
             return FaultyFile(self, path, self.files[path])
         self._require_folder(path)
         self.operation("create", path)
-        self._change(path, {path: Inode()})
+        self._change(path, {path: Inode(path)})
         return FaultyFile(self, path, self.files[path])
 
     def exists(self, path: str) -> bool:
@@ -241,7 +245,9 @@ class FaultyDisk:
 
     def rename(self, source: str, target: str) -> None:
         self.operation("rename", target)
-        self._change(target, {source: None, target: self.files[source]})
+        inode = self.files[source]
+        inode.path = target
+        self._change(target, {source: None, target: inode})
 
     def sync_directory(self, path: str) -> None:
         self.operation("sync_directory", path)
@@ -257,7 +263,7 @@ class FaultyDisk:
             raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK))
         self.locks.add((path, self.boot))
         if path not in self.files:
-            self._change(path, {path: Inode()})
+            self._change(path, {path: Inode(path)})
         return FaultyFile(self, path, self.files[path])
 
     async def run(self, function: Callable[[], _T]) -> _T:

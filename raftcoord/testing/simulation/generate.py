@@ -36,6 +36,7 @@ STEP_WEIGHTS: Final[dict[str, tuple[int, str]]] = {
     "lock": (6, "lock"),
     "locked": (1, "lock"),
 }
+DEPOSED_SHARE: Final = 0.25  # of all seeds with several replicas
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "variable": ("v1", "v2"),
     "counter": ("n1", "n2"),
@@ -51,8 +52,12 @@ def generate(seed: int) -> Scenario:
     rng = stream(seed, "scenario")
     settings = _settings(rng)
     heal_ms = rng.randrange(2500, 7000)
-    clients = _clients(rng, heal_ms)
-    faults = _faults(rng, settings, len(clients), heal_ms)
+    if settings.replicas > 1 and rng.random() < DEPOSED_SHARE:
+        clients = _busy_readers(rng, heal_ms)
+        faults = _depositions(rng, settings, heal_ms)
+    else:
+        clients = _clients(rng, heal_ms)
+        faults = _faults(rng, settings, len(clients), heal_ms)
     if any(fault.kind == "jump_clock" and not fault.target.startswith("c") for fault in faults):
         settings = msgspec.structs.replace(settings, fair_clocks=False)
     return Scenario(seed=seed, settings=settings, clients=clients, faults=faults, heal_ms=heal_ms)
@@ -60,7 +65,7 @@ def generate(seed: int) -> Scenario:
 
 def _settings(rng: random.Random) -> Settings:
     replicas = rng.choice((1, 3, 3, 3, 3, 3, 5, 5))
-    election_timeout_ms = rng.choice((100, 150, 200, 300, 400, 600))
+    election_timeout_ms = rng.choice((100, 150, 200, 300, 400, 600, 600))
     compacts = rng.random() < 0.75
     fair = rng.random() < 0.8
     low, high = (0.9, 1.0) if fair else (0.7, 1.3)
@@ -74,6 +79,7 @@ def _settings(rng: random.Random) -> Settings:
         trailing_log_bytes=rng.choice((0, 0, 200, 2000, 20_000)),
         snapshot_chunk_bytes=rng.choice((50, 300, 2000, 100_000)),
         latency_ms=rng.choice((0.05, 0.2, 0.2, 1.0, 3.0, 8.0)),
+        bytes_per_s=rng.choice((50_000, 1_000_000, 50_000_000, 50_000_000)),
         sync_ms=rng.choice((0.05, 0.3, 0.3, 1.0, 5.0)),
         replica_rates=tuple(round(rng.uniform(low, high), 3) for _ in range(replicas)),
         fair_clocks=fair,
@@ -103,12 +109,17 @@ def _clients(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
 
 
 def _thread(
-    rng: random.Random, kinds: list[str], names: dict[str, tuple[str, ...]], pace_ms: int, heal_ms: int
+    rng: random.Random,
+    kinds: list[str],
+    names: dict[str, tuple[str, ...]],
+    pace_ms: int,
+    heal_ms: int,
+    steps_max: int = 60,
 ) -> tuple[Step, ...]:
     weights = [STEP_WEIGHTS[kind][0] for kind in kinds]
     steps: list[Step] = []
     at_ms = 0
-    while at_ms < heal_ms and len(steps) < 60:
+    while at_ms < heal_ms and len(steps) < steps_max:
         kind = rng.choices(kinds, weights)[0]
         think_ms = round(rng.expovariate(1 / pace_ms))
         at_ms += think_ms + 5
@@ -134,6 +145,47 @@ def _step(rng: random.Random, kind: str, name: str, think_ms: int) -> Step:
         count=rng.choice((1, 2, 3)),
         hold_ms=rng.choice((0, 5, 30, 150, 800)) if kind == "lock" else 0,
     )
+
+
+def _busy_readers(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
+    """Clients that change and read few objects without a pause, some of which stay long where they are."""
+    changes, reads = rng.choice(
+        ((["set"], ["get"]), (["add"], ["get"]), (["put", "take"], ["qsize"]), (["lock"], ["locked"]))
+    )
+    names = {group: NAMES[group][:1] for group in NAMES}
+    if changes == ["add"]:
+        names["variable"] = names["counter"]
+
+    def thread(kinds: list[str]) -> tuple[Step, ...]:
+        return _thread(rng, kinds, names, rng.choice((2, 10, 30)), heal_ms, steps_max=80)
+
+    # Who changes something waits for a deposed leader for ever, so reads are made beside that.
+    return tuple(
+        ClientPlan(
+            ttl_ms=rng.choice((500, 3000, 3000)), timeout_ms=4000, threads=(thread(changes), thread(reads))
+        )
+        for _ in range(rng.choice((2, 3, 4)))
+    )
+
+
+def _depositions(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[Fault, ...]:
+    """Leaders that are replaced again and again without knowing it, and keep some of their clients.
+
+    A stale answer needs all of it at once: a leader that still believes, a client that still asks it, and
+    another one that has found the next leader and changed something there.
+    """
+    faults: list[Fault] = []
+    at_ms = rng.randrange(200, 600)
+    while at_ms < heal_ms:
+        kind = rng.choice(("partition", "partition", "partition", "pause"))
+        last_ms = round(rng.choice((1.5, 2.5, 4)) * settings.election_timeout_ms)
+        options: dict[str, Any] = {"shape": rng.choice(("isolate", "deaf", "mute")), "clients": "some"}
+        options |= {"reset": rng.random() < 0.7}
+        if kind == "pause":
+            last_ms, options = rng.choice((600, 1200, 2000)), {}
+        faults.append(Fault(at_ms=at_ms, kind=kind, target="leader", last_ms=last_ms, options=options))
+        at_ms += last_ms + rng.randrange(100, 800)
+    return tuple(faults)
 
 
 # Faults.
@@ -232,7 +284,11 @@ def _crash_at(rng: random.Random, settings: Settings, clients: int) -> tuple[str
 
 
 def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
-    options = {"shape": rng.choice(_SHAPES), "reset": rng.random() < 0.4, "clients": rng.random() < 0.3}
+    options = {
+        "shape": rng.choice(_SHAPES),
+        "reset": rng.random() < 0.4,
+        "clients": rng.choice(("none", "some", "some", "all")),
+    }
     return _target(rng, settings), options
 
 

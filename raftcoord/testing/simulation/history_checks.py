@@ -111,13 +111,15 @@ def _lock(record: Record, number: int) -> Iterator[Operation]:
         yield _operation(record, models.Release(record.argument), None)
         return
     made = models.Acquire(number) if record.argument else models.TryAcquire(number)
-    if record.outcome is Outcome.FAILED:
+    refused = record.outcome is Outcome.OK and record.result is False
+    if refused and not record.argument:
+        yield _operation(record, made, None)
         return
-    if record.outcome is Outcome.OK and record.result is False:
-        if not record.argument:
-            yield _operation(record, made, None)
-        return
-    yield _operation(record, made, record.result)
+    if refused or record.outcome is Outcome.FAILED:
+        # Not in time: it may still have been granted for a moment, until the client released it by itself.
+        yield Operation(client=record.client, call_at=record.call_at, input=made)
+    else:
+        yield _operation(record, made, record.result)
     # Its session may end at any time, and a grant that nobody took is released in the background.
     yield Operation(client=record.client, call_at=record.call_at, input=models.SessionEnd(number))
 
@@ -141,7 +143,8 @@ def _check_queue(name: str, records: list[Record], store: Store) -> None:
     given_back = Counter(unpack_value(blob) for blob in store.queues.given_back)
     queue = store.queues.table.get(pack_name(name))
     left = Counter(unpack_value(blob) for blob in (queue.values if queue is not None else ()))
-    for value, count in taken.items():
+    for value in taken | left:
+        count = taken[value]
         if value not in possible:
             raise Violation("items are conserved", f"queue {name}: {value!r} was taken and never put")
         if count + left[value] > 1 + given_back[value]:

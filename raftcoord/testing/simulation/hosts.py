@@ -112,6 +112,7 @@ class ReplicaHost:
         self.view: EngineView | None = None
         self.incarnation = 0
         self.excuse: str | None = None  # why it may stop by itself
+        self._excuse_at_start: str | None = None
         self.rotten: Rot | None = None
         self.stopped_by_itself = 0
         self._number, self._seed = number, seed
@@ -154,6 +155,7 @@ class ReplicaHost:
             self._network.power_back(self.name)
         self.incarnation += 1
         self._stopping = False
+        self._excuse_at_start = self.excuse  # it may find damage long after the disk was repaired
         self.process = process = Process(
             self._scheduler,
             name=self.name,
@@ -190,6 +192,7 @@ class ReplicaHost:
         except FatalError as error:
             self._exit(process, error)
             return
+        self._excuse_at_start = None
         self.server, self.view = server, self._on_started(self, server)
         self._stop_event = stop = asyncio.Event()
         fatal = asyncio.ensure_future(server.wait_fatal())
@@ -202,7 +205,7 @@ class ReplicaHost:
         self._tell(self.name, f"stopped: {error}")
         if error is not None:
             self.stopped_by_itself += 1
-            if self.excuse is None:
+            if self.excuse is None and self._excuse_at_start is None:
                 violation = Violation("replicas run on", f"{self.name} stopped: {error}")
                 violation.__cause__ = error
                 self._scheduler.fail(violation)

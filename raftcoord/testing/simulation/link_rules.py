@@ -73,14 +73,22 @@ class LinkRules:
             else:
                 self._slow[direction] = factor
 
-    def delay_s(self, source: str, target: str, size_bytes: int) -> float:
-        """Draw how long so many bytes take from one host to another, when nothing blocks them."""
-        direction = (source, target)
+    def _pace(self, direction: Direction) -> Pace:
         pace = self._paces.get(direction)
         if pace is None:
-            pace = self._paces[direction] = self._pace_of(source, target)
+            pace = self._paces[direction] = self._pace_of(*direction)
+        return pace
+
+    def transfer_s(self, source: str, target: str, size_bytes: int) -> float:
+        """Return for how long so many bytes keep the direction busy."""
+        direction = (source, target)
+        return size_bytes / self._pace(direction).bytes_per_s * self._slow.get(direction, 1.0)
+
+    def delay_s(self, source: str, target: str) -> float:
+        """Draw how long the first byte takes from one host to another, when nothing blocks it."""
+        direction = (source, target)
         rng = self._rng
-        delay_s = pace.latency_s * (1 + 2 * JITTER_PART * rng.random()) + size_bytes / pace.bytes_per_s
+        delay_s = self._pace(direction).latency_s * (1 + 2 * JITTER_PART * rng.random())
         if rng.random() < RARE_DELAY[0]:
             delay_s += rng.random() * RARE_DELAY[1]
         return delay_s * self._slow.get(direction, 1.0)

@@ -196,13 +196,18 @@ class Nemesis:
             cut = [(target, other) for other in others]
         else:
             cut = _both_ways([target], others)
-        if fault.options.get("clients"):
-            clients = list(self._world.clients)
-            cut += _both_ways([target], clients)
+        cut += _both_ways([target], self._cut_off_clients(str(fault.options.get("clients", "none"))))
         if fault.options.get("reset"):
             for one, other in cut:
                 self._world.network.reset(one, other)
         self._block(cut, fault.last_ms)
+
+    def _cut_off_clients(self, which: str) -> list[str]:
+        """Choose the clients that a partition keeps from its target; the others stay with it."""
+        clients = list(self._world.clients)
+        if which == "some":
+            return [client for client in clients if self._rng.random() < 0.5]
+        return clients if which == "all" else []
 
     def cut_client(self, fault: Fault) -> None:
         self._block(_both_ways([fault.target], list(self._world.replicas)), fault.last_ms)
@@ -304,14 +309,18 @@ class Nemesis:
 
     # Clients.
 
+    # (When a scenario is cut down, a client may be gone before the faults that are about it.)
+
     def kill_client(self, fault: Fault) -> None:
-        self._world.clients[fault.target].kill()
+        client = self._world.clients.get(fault.target)
+        if client is not None:
+            client.kill()
 
     def pause_client(self, fault: Fault) -> None:
-        process = self._world.clients[fault.target].process
-        if process is not None:
-            process.pause()
-            self._until(fault.last_ms, process.resume)
+        client = self._world.clients.get(fault.target)
+        if client is not None and client.process is not None:
+            client.process.pause()
+            self._until(fault.last_ms, client.process.resume)
 
 
 async def _quietly(work: Any) -> None:

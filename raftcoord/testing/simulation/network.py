@@ -98,7 +98,7 @@ class SimNetwork:
         far.join(near)
         for transport in (near, far):
             self._transports.setdefault(transport.host, {})[transport] = None
-        far.begin(listener.factory())
+        far.begin(listener.factory)
         return near
 
     def listener_at(self, address: tuple[str, int]) -> SimListener | None:
@@ -170,7 +170,7 @@ class _Attempt:
         if rules.is_blocked(self._source, target) or target in self._network.down_hosts:
             self._network.scheduler.at(now + SYN_RETRY_S, self._again)
             return
-        self._network.scheduler.at(now + rules.delay_s(self._source, target, 0), self._arrive)
+        self._network.scheduler.at(now + rules.delay_s(self._source, target), self._arrive)
 
     def _again(self) -> None:
         if not self._is_given_up:
@@ -195,7 +195,7 @@ class _Attempt:
         if network.rules.is_blocked(target, self._source):
             network.scheduler.after(SYN_RETRY_S, self._answer, function)
         else:
-            delay_s = network.rules.delay_s(target, self._source, 0)
+            delay_s = network.rules.delay_s(target, self._source)
             network.scheduler.after(delay_s, self._in_process, function)
 
     def _in_process(self, function: Callable[[], None]) -> None:
@@ -211,6 +211,9 @@ class _Attempt:
     def _open(self, transport: SimTransport) -> None:
         if self._opened.done():  # the caller gave up
             transport.abandon()
+            return
+        if transport.is_closing():
+            self._opened.set_exception(ConnectionResetError(errno.ECONNRESET, os.strerror(errno.ECONNRESET)))
             return
         protocol = self._factory()
         transport.begin_now(protocol)

@@ -75,13 +75,27 @@ class EngineView:
         self.engine = engine
         self.parts = engine._parts
         self._core = engine._core
+        self._seen: tuple[int, int, Role] | None = None
 
     def __repr__(self) -> str:
         return f"<EngineView {self.name}#{self.incarnation} {self._core!r}>"
 
+    def has_changed(self) -> bool:
+        """Whether term, commit index or role are not what they were when this was asked last."""
+        core = self._core
+        seen = (core.term, core.commit_index, core.role)
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        return True
+
     @property
     def is_leader(self) -> bool:
         return self._core.role is Role.LEADER
+
+    @property
+    def has_failed(self) -> bool:
+        return self.engine._failure is not None
 
     @property
     def is_ready_leader(self) -> bool:

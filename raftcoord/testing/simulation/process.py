@@ -80,7 +80,8 @@ class Process:
         self.loop = ProcessLoop(self)
         self.is_alive = True
         self.is_paused = False
-        self.on_death: list[Callable[[], None]] = []
+        self.on_kill: list[Callable[[], None]] = []  # called at once, in the middle of whatever it does
+        self.on_death: list[Callable[[], None]] = []  # called when nothing of it runs any more
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._number = number
         self._rng = rng
@@ -124,6 +125,8 @@ class Process:
         self.is_alive = False
         self._ready.clear()
         self._timers.clear()
+        for function in self.on_kill:
+            function()
         if not self._running:
             self._bury()
 
@@ -161,7 +164,7 @@ class Process:
         at = max(at, self._busy_until)
         if at < self._wake_at and not self.is_paused:
             self._wake_at = at
-            self.scheduler.at(at, self._iterate, at)
+            self.scheduler.plan(at, self._iterate, at)
 
     def _plan_next(self) -> None:
         if self._ready:
@@ -173,6 +176,17 @@ class Process:
         if timers:
             # A little late, never early: rounding must not wake it before its time again and again.
             self._wake(self.clock.world_time(timers[0][0]) + 1e-9)
+
+    def _run_ready(self, count: int) -> None:
+        """Run so many handles, as long as the process lives."""
+        ready = self._ready
+        while count:
+            count -= 1
+            todo = ready.popleft()
+            if not todo.cancelled():
+                todo._run()
+                if not self.is_alive:
+                    return
 
     def _iterate(self, planned_at: float) -> None:
         if planned_at != self._wake_at or not self.is_alive:
@@ -186,18 +200,11 @@ class Process:
             handle = heapq.heappop(timers)[2]
             if not handle.cancelled():
                 ready.append(handle)
-        count = len(ready)
-        self.scheduler.mix(self._number, count)
+        self.scheduler.mix(self._number, len(ready))
         self._running = True
         events._set_running_loop(self.loop._as_loop)
         try:
-            while count:
-                count -= 1
-                todo = ready.popleft()
-                if not todo.cancelled():
-                    todo._run()
-                if self._is_dead():
-                    break
+            self._run_ready(len(ready))
         finally:
             events._set_running_loop(None)
             self._running = False

@@ -112,7 +112,7 @@ class RaftChecks:
         self._leaders: dict[int, tuple[str, int]] = {}
         self._entries: dict[tuple[int, int], tuple[int, int | None]] = {}  # (index, term) -> CRC, term before
         self._votes: dict[tuple[str, int], str] = {}
-        self._seen: dict[str, tuple[int, int, int, bool]] = {}  # incarnation, term, commit index, leads
+        self._seen: dict[str, tuple[int, int, int]] = {}  # incarnation, term, commit index
         self.leaders_seen = 0
 
     def __repr__(self) -> str:
@@ -142,12 +142,8 @@ class RaftChecks:
 
     def look_at(self, view: ReplicaView) -> None:
         """Compare a replica with what it was, and with all others."""
-        term, commit, leads = view.term, view.commit_index, view.is_leader
-        seen = (view.incarnation, term, commit, leads)
-        before = self._seen.get(view.name, (0, 0, 0, False))
-        if seen == before:
-            return
-        incarnation, old_term, old_commit, _ = before
+        term, commit = view.term, view.commit_index
+        incarnation, old_term, old_commit = self._seen.get(view.name, (0, 0, 0))
         if incarnation == view.incarnation:
             if term < old_term:
                 raise Violation("nothing goes back", f"{view.name}: term {term} after {old_term}")
@@ -156,11 +152,11 @@ class RaftChecks:
         else:
             old_commit = 0
         self._note_snapshot(view)
-        if leads:
+        if view.is_leader:
             self._note_leader(view, term)
         if commit != old_commit:
             self._note_commit(view, old_commit, commit)
-        self._seen[view.name] = seen
+        self._seen[view.name] = (view.incarnation, term, commit)
 
     def _note_snapshot(self, view: ReplicaView) -> None:
         durable = self.durable.get(view.name)
@@ -213,15 +209,24 @@ class RaftChecks:
             elif known[1] is None:
                 self.committed[index] = (term, crc)
 
+    def applying(self, view: ReplicaView, index: int) -> None:
+        """A replica applies an entry: whoever asked for it may be told from now on."""
+        if index >= view.first_index and self.durable:
+            self._require_durable(view.name, index, view.entry(index)[2])
+
     def _newly_committed(self, name: str, index: int, term: int) -> None:
         if index != self.commit_index + 1 and self.commit_index:
             raise Violation(
                 "committed is for ever", f"{name} commits {index} right after {self.commit_index}"
             )
         self.commit_index = index
-        holders = [other for other, log in self.durable.items() if log.holds(index, term)]
         # The first entry is the same everywhere and counts as committed from the start.
-        if index > 1 and self.durable and 2 * len(holders) <= self.replicas:
+        if index > 1 and self.durable:
+            self._require_durable(name, index, term)
+
+    def _require_durable(self, name: str, index: int, term: int) -> None:
+        holders = [other for other, log in self.durable.items() if log.holds(index, term)]
+        if 2 * len(holders) <= self.replicas:
             raise Violation(
                 "durable majority",
                 f"{name} commits entry {index} of term {term}, which only {holders} hold durably",

@@ -26,6 +26,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     trailing_log_bytes: int = 4096
     snapshot_chunk_bytes: int = 1024
     latency_ms: float = 0.3
+    bytes_per_s: int = 50_000_000
     sync_ms: float = 0.3
     replica_rates: tuple[float, ...] = ()
     fair_clocks: bool = True

@@ -22,18 +22,23 @@ STEPS_MAX: Final = 3_000_000  # a run that takes more goes round in circles
 class Event:
     """Something planned; `cancel` makes it nothing."""
 
-    __slots__ = ("arguments", "callback")
+    __slots__ = ("_arguments", "_callback")
 
     def __init__(self, callback: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        self.callback: Callable[..., None] | None = callback
-        self.arguments = arguments
+        self._callback: Callable[..., None] | None = callback
+        self._arguments = arguments
 
     def __repr__(self) -> str:
-        return f"<Event {self.callback!r}>"
+        return f"<Event {self._callback!r}>"
 
     def cancel(self) -> None:
         """Let it not happen."""
-        self.callback = None
+        self._callback = None
+
+    def happen(self) -> None:
+        """Call what was planned, unless it was cancelled."""
+        if self._callback is not None:
+            self._callback(*self._arguments)
 
 
 class Scheduler:
@@ -44,18 +49,23 @@ class Scheduler:
         self.steps = 0
         self.hash = 0
         self.failure: Violation | None = None
-        self._heap: list[tuple[float, int, Event]] = []
+        self._heap: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
         self._planned = 0
 
     def __repr__(self) -> str:
         return f"<Scheduler now={self.now:.6f} steps={self.steps} planned={len(self._heap)}>"
 
     def at(self, time_s: float, callback: Callable[..., None], *arguments: Any) -> Event:
-        """Plan a call at a time; a time in the past is now."""
+        """Plan a call at a time, which may be cancelled; a time in the past is now."""
         event = Event(callback, arguments)
-        self._planned += 1
-        heapq.heappush(self._heap, (max(time_s, self.now), self._planned, event))
+        self.plan(time_s, event.happen)
         return event
+
+    def plan(self, time_s: float, callback: Callable[..., None], *arguments: Any) -> None:
+        """Plan a call at a time for good: `at` with less work."""
+        self._planned += 1
+        now = self.now
+        heapq.heappush(self._heap, (time_s if time_s > now else now, self._planned, callback, arguments))
 
     def after(self, delay_s: float, callback: Callable[..., None], *arguments: Any) -> Event:
         """Plan a call for so many seconds from now."""
@@ -77,6 +87,11 @@ class Scheduler:
         except Violation as violation:
             self.fail(violation)
 
+    def forget(self) -> None:
+        """Let go of what was planned, and of what failed: clocks, and so this, may outlive the world."""
+        self._heap.clear()
+        self.failure = None
+
     def run(self, until_s: float, is_done: Callable[[], bool] | None = None) -> None:
         """Let events happen up to a time, or until `is_done` holds, checked after every event.
 
@@ -85,12 +100,9 @@ class Scheduler:
         """
         heap = self._heap
         while heap and heap[0][0] <= until_s:
-            time_s, _, event = heapq.heappop(heap)
-            if event.callback is None:
-                continue
-            self.now = time_s
+            self.now, _, callback, arguments = heapq.heappop(heap)
             self.steps += 1
-            event.callback(*event.arguments)
+            callback(*arguments)
             if self.failure is not None:
                 raise self.failure
             if self.steps > STEPS_MAX:

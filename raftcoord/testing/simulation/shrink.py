@@ -57,8 +57,7 @@ class Shrinker:
 
     def _drop_parts(self, field: str, parts: Sequence[object]) -> None:
         for kept in _smaller(parts):
-            if len(kept) < len(getattr(self.scenario, field)):
-                self._try(msgspec.structs.replace(self.scenario, **{field: kept}))
+            self._try(msgspec.structs.replace(self.scenario, **{field: kept}))
 
     def _drop_threads(self, number: int) -> None:
         for kept in _smaller(self.scenario.clients[number].threads):
@@ -66,24 +65,27 @@ class Shrinker:
         for thread in range(len(self.scenario.clients[number].threads)):
             for steps in _smaller(self.scenario.clients[number].threads[thread]):
                 threads = list(self.scenario.clients[number].threads)
-                if len(steps) < len(threads[thread]):
-                    threads[thread] = steps
-                    self._try_client(number, threads=tuple(threads))
+                threads[thread] = steps
+                self._try_client(number, threads=tuple(threads))
 
     def _try_client(self, number: int, **changes: object) -> None:
         clients: list[ClientPlan] = list(self.scenario.clients)
         clients[number] = msgspec.structs.replace(clients[number], **changes)
-        if clients[number] != self.scenario.clients[number]:
-            self._try(msgspec.structs.replace(self.scenario, clients=tuple(clients)))
+        self._try(msgspec.structs.replace(self.scenario, clients=tuple(clients)))
 
     def _try(self, candidate: Scenario) -> None:
-        if self.runs >= self._runs_max:
+        if self.runs >= self._runs_max or _size(candidate) >= _size(self.scenario):
             return
         self.runs += 1
         result = simulate(candidate)
         if result.violation is not None:
             self.scenario = candidate
             self._tell(candidate, result)
+
+
+def _size(scenario: Scenario) -> int:
+    threads = [thread for plan in scenario.clients for thread in plan.threads]
+    return len(scenario.faults) + len(scenario.clients) + len(threads) + sum(map(len, threads))
 
 
 def _smaller(parts: Sequence[_T]) -> Iterator[tuple[_T, ...]]:

@@ -12,7 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from raftcoord.testing.simulation.clients import STEPS
 from raftcoord.testing.simulation.generate import generate
+from raftcoord.testing.simulation.nemesis import ALL_MOMENTS, FAULTS
 from raftcoord.testing.simulation.scenario import Scenario
 from raftcoord.testing.simulation.violation import Violation
 from raftcoord.testing.simulation.world import World
@@ -45,9 +47,11 @@ def simulate(scenario: Scenario | int, tell: Callable[[float, str, Any], None] |
 
     Args:
         tell: takes (time, who, what) of everything worth reading.
+
+    Raises:
+        ValueError: the scenario names what does not exist.
     """
-    if isinstance(scenario, int):
-        scenario = generate(scenario)
+    scenario = generate(scenario) if isinstance(scenario, int) else known(scenario)
     with _undisturbed():
         world = World(scenario, tell)
         began, cpu_began = time.perf_counter(), time.process_time()
@@ -55,12 +59,25 @@ def simulate(scenario: Scenario | int, tell: Callable[[float, str, Any], None] |
         try:
             world.run()
         except Violation as error:
-            violation = error.with_traceback(None)
-        took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
-        world.close()
+            violation = Violation(error.invariant, error.text)  # without what it was raised in
+        finally:
+            took_s, cpu_s = time.perf_counter() - began, time.process_time() - cpu_began
+            world.close()
         result = _result(world, violation, took_s, cpu_s)
         del world
     return result
+
+
+def known(scenario: Scenario) -> Scenario:
+    """Return a scenario of which everything that it names exists. Raises ValueError."""
+    steps = (step for plan in scenario.clients for thread in plan.threads for step in thread)
+    unknown = [step.kind for step in steps if step.kind not in STEPS]
+    unknown += [fault.kind for fault in scenario.faults if fault.kind not in FAULTS]
+    moments = [fault.options["moment"] for fault in scenario.faults if "moment" in fault.options]
+    unknown += [moment for moment in moments if moment not in ALL_MOMENTS]
+    if unknown:
+        raise ValueError(f"the scenario has calls, faults or moments that do not exist: {unknown}")
+    return scenario
 
 
 def _result(world: World, violation: Violation | None, took_s: float, cpu_s: float) -> Result:
@@ -89,8 +106,8 @@ def _undisturbed() -> Iterator[None]:
     """
     level, hook, enabled = logging.root.manager.disable, sys.unraisablehook, gc.isenabled()
     logging.disable(logging.CRITICAL)
-    gc.collect()
     gc.disable()
+    gc.freeze()  # what is there already is none of the run's garbage, and need not be walked for it
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -98,6 +115,7 @@ def _undisturbed() -> Iterator[None]:
             yield
             gc.collect()
     finally:
+        gc.unfreeze()
         sys.unraisablehook = hook
         logging.disable(level)
         if enabled:

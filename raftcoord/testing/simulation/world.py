@@ -39,9 +39,8 @@ class World:
         self.scheduler = scheduler = Scheduler()
         self._tell = tell
         seed, settings = scenario.seed, scenario.settings
-        rng = stream(seed, "links")
-        latency_s = settings.latency_ms / 1000
-        rules = LinkRules(stream(seed, "delays"), lambda a, b: Pace(latency_s * (0.5 + rng.random())))
+        self._pace_rng = stream(seed, "links")
+        rules = LinkRules(stream(seed, "delays"), self._pace_of)
         self.network = SimNetwork(scheduler, rules, stream(seed, "network"))
         self.oracle = Oracle(self._on_grant)
         self.raft_checks = RaftChecks(settings.replicas)
@@ -82,6 +81,11 @@ class World:
     def __repr__(self) -> str:
         return f"<World {self.scenario.summary()} {self.scheduler!r}>"
 
+    def _pace_of(self, _source: str, _target: str) -> Pace:
+        settings = self.scenario.settings
+        latency_s = settings.latency_ms / 1000 * (0.5 + self._pace_rng.random())
+        return Pace(latency_s, settings.bytes_per_s)
+
     def trace(self, who: str, what: Any) -> None:
         """Tell the reader, if there is one."""
         if self._tell is not None:
@@ -118,11 +122,16 @@ class World:
         self.nemesis.on_message(sender, receiver, envelope)
 
     def _after_iteration(self, host: ReplicaHost) -> None:
-        if host.view is not None:
-            self.scheduler.check(self.raft_checks.look_at, host.view)
+        # What a replica that has failed believes is of no interest: it will tell nobody.
+        view = host.view
+        if view is not None and view.has_changed() and not view.has_failed:
+            self.scheduler.check(self.raft_checks.look_at, view)
 
     def on_applied(self, name: str, index: int, payload: bytes, applied: Any, machine: Machine) -> None:
         """See `Observer`."""
+        view = self.replicas[name].view
+        if view is not None:
+            self.scheduler.check(self.raft_checks.applying, view, index)
         self.scheduler.check(self.state_checks.on_applied, name, index, payload, applied, machine)
 
     def on_restored(self, name: str, index: int, machine: Machine) -> None:
@@ -164,6 +173,8 @@ class World:
         scheduler.run(heal_s)
         self.trace("nemesis", "heal")
         self.nemesis.heal()
+        for client in self.clients.values():
+            client.is_hurrying = True
         self._require(self._clients_are_done, CLIENTS_DONE_S, self._open_calls)
         self._require(self._is_settled, SETTLED_S, self._why_not_settled)
         self._final_checks()
@@ -226,3 +237,4 @@ class World:
             if process is not None:
                 process.on_death.clear()
                 process.kill()
+        self.scheduler.forget()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from typing import Any
@@ -13,6 +14,7 @@ from raftcoord.consensus.engine import RaftEngine
 from raftcoord.consensus.interface import Role
 from raftcoord.consensus.journal_log import meta_record
 from raftcoord.consensus.segment import Segment, StoredSegment, create_segment
+from raftcoord.consensus.sync_meter import SyncMeter
 
 
 @variant
@@ -31,20 +33,20 @@ def acknowledge_before_fsync() -> Iterator[None]:
 
 @variant
 def count_own_copy_before_fsync() -> Iterator[None]:
-    """A leader counts its own copy of an entry that it has not synced yet."""
-    turn = RaftEngine._turn
+    """A leader counts its own copy of an entry long before it syncs it: at every 16th turn."""
+    sync, turns = SyncMeter.sync, itertools.count()
 
     def broken(engine: Any) -> None:
-        if engine._running and engine._core.role is Role.LEADER:
-            # Nothing is synced at the end of a leader's turn, and its next one ticks first.
-            engine._core.tick()
-            engine._meter.sync()
-            with patched(engine._meter, sync=lambda: None):
-                turn(engine)
-        else:
-            turn(engine)
+        is_lazy = engine._running and engine._core.role is Role.LEADER and next(turns) % 16
+        engine._meter.is_lazy = bool(is_lazy)
+        turn(engine)
 
-    with patched(RaftEngine, _turn=broken):
+    def lazy_sync(meter: Any) -> None:
+        if not getattr(meter, "is_lazy", False):
+            sync(meter)
+
+    turn = RaftEngine._turn
+    with patched(RaftEngine, _turn=broken), patched(SyncMeter, sync=lazy_sync):
         yield
 
 

@@ -150,7 +150,7 @@ def lock_released_twice() -> Iterator[None]:
 @variant
 def locks_of_the_dead_kept() -> Iterator[None]:
     """The locks of a session stay held when it ends."""
-    with patched(Locks, release=lambda self, sessions: ()):
+    with patched(Locks, release=lambda self, sessions, holds: ()):
         yield
 
 
@@ -188,22 +188,25 @@ def youngest_waiter_gets_lock() -> Iterator[None]:
 @variant
 def items_of_the_dead_lost() -> Iterator[None]:
     """Items that a session was handed and did not confirm are gone when it ends."""
-    with patched(Queues, release=lambda self, sessions: ()):
+    with patched(Queues, release=lambda self, sessions, holds: ()):
         yield
 
 
 @variant
 def items_return_to_tail() -> Iterator[None]:
     """Items that come back go behind those that were put later."""
-    take_back = Queues._take_back
+    release = Queues.release
 
-    def broken(self: Any, loan: Any) -> bool:
-        back = take_back(self, loan)
-        if back:
-            self.table[loan.queue].items.rotate(-len(loan.values))
-        return back
+    def broken(self: Any, sessions: Any, holds: Any) -> Any:
+        before = {name: len(queue.items) for name, queue in self.table.items()}
+        names = release(self, sessions, holds)
+        for name, count in before.items():
+            queue = self.table.get(name)
+            if queue is not None:
+                queue.items.rotate(count - len(queue.items))
+        return names
 
-    with patched(Queues, _take_back=broken):
+    with patched(Queues, release=broken):
         yield
 
 

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from broken.registry import patched, variant
 from raftcoord.consensus import applier, replication
 from raftcoord.consensus.applier import Applier
 from raftcoord.consensus.core import RaftCore
+from raftcoord.consensus.engine import RaftEngine
 from raftcoord.consensus.guard import Guard
 from raftcoord.consensus.interface import Committed, Role
 from raftcoord.consensus.proposals import Proposals
 from raftcoord.consensus.replication import Replication
+
+
+@contextmanager
+def _cautious_leader() -> Iterator[None]:
+    """A leader that first asks how far a follower's log matches, from what it last confirmed on.
+
+    That is right too, and what many implementations do. Ours sends on from where it was, over connections
+    that keep the order, so that a follower is never asked for less than it holds: mistakes that it could make
+    then show only with another leader.
+    """
+    send_to, peer_up = Replication._send_to, RaftEngine.peer_up
+
+    def ask_first(self: Any, peer: str) -> bool:
+        return self._progress[peer].answered > 0 and send_to(self, peer)
+
+    def begin_at_match(engine: Any, peer: str, incarnation: str) -> None:
+        peer_up(engine, peer, incarnation)
+        core = engine._core
+        if core.role is Role.LEADER and core.match_index(peer):
+            core.set_next_index(peer, min(core.next_index(peer), core.match_index(peer) + 1))
+
+    with patched(Replication, _send_to=ask_first), patched(RaftEngine, peer_up=begin_at_match):
+        yield
 
 
 @variant
@@ -30,7 +55,7 @@ def truncate_on_match() -> Iterator[None]:
         else:
             append(guard, peer, body)
 
-    with patched(Guard, _append=broken):
+    with _cautious_leader(), patched(Guard, _append=broken):
         yield
 
 
@@ -60,7 +85,7 @@ def success_beyond_verified() -> Iterator[None]:
             guard._reply["next_node_idx"] = guard.core.last_index + 1
         hand(guard, *arguments)
 
-    with patched(Guard, _hand_to_core=broken):
+    with _cautious_leader(), patched(Guard, _hand_to_core=broken):
         yield
 
 
@@ -72,7 +97,7 @@ def commit_past_match() -> Iterator[None]:
     def broken(guard: Any, peer: str, body: Any, entries: Any, previous: int, term: int, commit: int) -> None:
         hand(guard, peer, body, entries, previous, term, body.get("commit_index", commit))
 
-    with patched(Guard, _hand_to_core=broken):
+    with _cautious_leader(), patched(Guard, _hand_to_core=broken):
         yield
 
 
@@ -156,11 +181,12 @@ def applied_twice_at_slice_end() -> Iterator[None]:
     apply_slice = Applier.apply_slice
 
     def broken(self: Any) -> None:
-        core = self._core
-        before = core.applied_index
+        core, before = self._core, self._core.applied_index
         apply_slice(self)
-        if before < core.applied_index < core.commit_index:
-            core.set_position(applied=core.applied_index - 1, commit=core.commit_index)
+        applied = core.applied_index
+        if before < applied < core.commit_index and applied > self.__dict__.get("ended_at", 0):
+            self.ended_at = applied
+            core.set_position(applied=applied - 1, commit=core.commit_index)
 
     with patched(Applier, apply_slice=broken), patched(applier, SLICE_S=-1.0):
         yield

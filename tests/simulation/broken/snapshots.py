@@ -86,10 +86,12 @@ def older_snapshot_installed() -> Iterator[None]:
             self.core.set_position(applied=meta.index, commit=meta.index)
             self._installed(peer, meta.index)
 
-    never_needless = patched(
-        SnapshotInstaller, _install=install, _next_index_when_needless=lambda self, index, term: 0
-    )
-    with never_needless, patched(SnapshotStore, _reaches_as_far=lambda self, meta: True):
+    def next_index(self: Any, index: int, term: int) -> int:
+        return 0 if index < self.core.commit_index else int(needless(self, index, term))
+
+    needless = SnapshotInstaller._next_index_when_needless
+    installer = patched(SnapshotInstaller, _install=install, _next_index_when_needless=next_index)
+    with installer, patched(SnapshotStore, _reaches_as_far=lambda self, meta: True):
         yield
 
 
