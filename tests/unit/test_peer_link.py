@@ -379,10 +379,16 @@ def test_a_connection_that_is_given_up_before_it_was_made_is_closed() -> None:
         link = node.transport._new_link("b")
         node.transport.close_links("stopping")
         assert link.is_closed
-        async with await asyncio.start_server(lambda reader, writer: None, *split_address(addresses["b"])):
-            made, _ = await asyncio.get_running_loop().create_connection(
-                lambda: link, *split_address(addresses["b"])
-            )
+        loop, address = asyncio.get_running_loop(), split_address(addresses["b"])
+        taken: asyncio.Future[None] = loop.create_future()
+
+        class Taker(asyncio.Protocol):
+            def connection_lost(self, error: Exception | None) -> None:
+                taken.set_result(None)
+
+        async with await loop.create_server(Taker, *address):
+            made, _ = await loop.create_connection(lambda: link, *address)
             assert made.is_closing()
+            await asyncio.wait_for(taken, 5)
 
     run(work)
