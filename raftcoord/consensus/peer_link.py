@@ -78,6 +78,9 @@ class PeerLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport
+        if self.is_closed:  # given up before it was made
+            transport.close()
+            return
         if self._dial is not None:
             self._own_hello, self._own_epoch = self._handshake.make_hello(self._dial)
             self._write([self._own_hello])
@@ -112,7 +115,8 @@ class PeerLink(asyncio.Protocol):
         """Close once, telling the owner why."""
         if not self.is_closed:
             self._reason = reason
-            self._transport.close()
+            if self._transport is not None:
+                self._transport.close()
             self._finish()
 
     # Handshake

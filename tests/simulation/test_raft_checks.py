@@ -176,6 +176,14 @@ class TestLeaderCompleteness:
         cluster = self._committed()
         rejects("leader completeness", cluster.lead, "c", 2)
 
+    def test_a_leader_of_an_older_term_may_come_late(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 1))
+        cluster.write("ab", (3, 3))
+        cluster.lead("a", 3)
+        cluster.look("a", commit_index=3)
+        cluster.lead("c", 2)
+
     def test_a_leaders_log_is_no_other_one(self) -> None:
         cluster = self._committed()
         cluster.write("c", (2, 2), (3, 2), (4, 2))

@@ -19,7 +19,7 @@ from raftcoord.consensus.handshake import Handshake
 from raftcoord.consensus.identity import DataFolder
 from raftcoord.consensus.members import Members
 from raftcoord.consensus.peer_link import HELLO_BYTES_MAX
-from raftcoord.consensus.transport import STRANGERS_MAX, PeerTransport
+from raftcoord.consensus.transport import STRANGERS_MAX, PeerTransport, split_address
 from raftcoord.protocol.frames import FrameDecoder, encode_frame
 from raftcoord.runtime import Runtime
 from raftcoord.testing.simulation.faulty_disk import FaultyDisk
@@ -369,5 +369,26 @@ def test_a_port_in_use_is_an_error_at_the_start() -> None:
             await twin.transport.start()
         await twin.transport.stop()
         await b.transport.stop()
+
+    run(work)
+
+
+def test_a_connection_that_is_given_up_before_it_was_made_is_closed() -> None:
+    async def work(addresses: dict[str, str]) -> None:
+        node = Node("a", addresses)
+        link = node.transport._new_link("b")
+        node.transport.close_links("stopping")
+        assert link.is_closed
+        loop, address = asyncio.get_running_loop(), split_address(addresses["b"])
+        taken: asyncio.Future[None] = loop.create_future()
+
+        class Taker(asyncio.Protocol):
+            def connection_lost(self, error: Exception | None) -> None:
+                taken.set_result(None)
+
+        async with await loop.create_server(Taker, *address):
+            made, _ = await loop.create_connection(lambda: link, *address)
+            assert made.is_closing()
+            await asyncio.wait_for(taken, 5)
 
     run(work)

@@ -108,6 +108,7 @@ class RaftChecks:
         self.replicas = replicas
         self.durable: dict[str, DurableLog] = {}
         self.committed: dict[int, tuple[int, int | None]] = {}  # index -> term, CRC of the command
+        self._commit_terms: dict[int, int] = {}  # index -> the term in which it was committed, or a later one
         self.commit_index = 0
         self._leaders: dict[int, tuple[str, int]] = {}
         self._entries: dict[tuple[int, int], tuple[int, int | None]] = {}  # (index, term) -> CRC, term before
@@ -173,6 +174,8 @@ class RaftChecks:
         self._leaders[term] = this
         self.leaders_seen += 1
         newest = self.commit_index
+        while newest and self._commit_terms.get(newest, 0) >= term:
+            newest -= 1  # committed by a later leader: this one comes too late, and will commit nothing
         if newest and view.first_index <= newest:
             if view.last_index < newest:
                 raise Violation(
@@ -200,6 +203,7 @@ class RaftChecks:
             known = self.committed.get(index)
             if known is None:
                 self._newly_committed(view.name, index, term)
+                self._commit_terms[index] = view.term
                 self.committed[index] = (term, crc)
             elif known[0] != term or (known[1] not in (None, crc) and crc is not None):
                 raise Violation(
