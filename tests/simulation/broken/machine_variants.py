@@ -160,7 +160,7 @@ def fences_count_per_lock() -> Iterator[None]:
 
     def broken(self: Any, lock: Any, session: Any) -> int:
         lock.holder, lock.fence = session.id, lock.fence + 1
-        session.held[lock.name] = lock.fence
+        session.holds[lock.fence] = (self, lock.name)
         return int(lock.fence)
 
     with patched(Locks, _grant=broken):
