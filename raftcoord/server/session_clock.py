@@ -95,8 +95,9 @@ class SessionClock:
     def lead(self, sessions: Iterable[SessionView]) -> None:
         """Start with these sessions, each with its full time to live ahead."""
         self.stop_leading()
+        now = self._clock.now()
         for view in sessions:
-            self.opened(view)
+            self._watch(view, now)
 
     def stop_leading(self) -> None:
         """Forget everything: another replica counts now."""
@@ -108,8 +109,7 @@ class SessionClock:
     def opened(self, view: SessionView) -> None:
         """A session was opened; nothing happens if it is known."""
         if view.id not in self.entries:
-            entry = self.entries[view.id] = SessionEntry(view, self._clock.now())
-            self._deadlines.add(entry)
+            self._watch(view, self._clock.now())
 
     def ended(self, identifier: int) -> SessionEntry | None:
         """A session is gone from the machine; return its entry if there was one."""
@@ -122,6 +122,10 @@ class SessionClock:
         """Return the session's entry unless it ended or is about to."""
         entry = self.entries.get(identifier)
         return None if entry is None or entry.expiring else entry
+
+    def _watch(self, view: SessionView, heard_at: float) -> None:
+        entry = self.entries[view.id] = SessionEntry(view, heard_at)
+        self._deadlines.add(entry)
 
     def _expire(self, due: list[SessionEntry]) -> None:
         expired = []

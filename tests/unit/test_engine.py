@@ -201,7 +201,13 @@ def test_a_wiped_replica_is_refused_and_never_votes() -> None:
             await wiped.kill()
             wiped.disk.put({})
             await wiped.start()
-            await until(lambda: "wiped or replaced" in str(problem_of(leader, wiped.name)))
+            # Whichever of the two dialled knows why the connection ended.
+            await until(
+                lambda: (
+                    "wiped or replaced"
+                    in f"{problem_of(leader, wiped.name)} {problem_of(wiped, leader.name)}"
+                )
+            )
             await leader.kill()  # two are left, and one of them has forgotten everything
             asked = other.engine.status().counters["pre_votes_started"]
             await until(lambda: other.engine.status().counters["pre_votes_started"] >= asked + 5)

@@ -17,7 +17,7 @@ from raftcoord import aio
 from raftcoord.client.calls import Call
 from raftcoord.client.connection import Connection
 from raftcoord.client.exchange import Exchange
-from raftcoord.protocol.errors import Code, NotApplied, NotHolder, QueueClosed, RaftcoordError, Rejected
+from raftcoord.protocol.errors import Code, NotApplied, NotHolder, RaftcoordError, Rejected
 from raftcoord.protocol.operations import Operation
 from raftcoord.protocol.values import pack_name
 from raftcoord.runtime import Runtime
@@ -246,7 +246,6 @@ STEPS: Final[dict[str, Callable[[_Caller, Step, str], Awaitable[None]]]] = {
     "lock": _Caller.lock,
     "locked": _Caller.locked,
 }
-EXPECTED_REJECTIONS: Final = (QueueClosed,)
 
 
 def _seconds(step: Step) -> float | None:

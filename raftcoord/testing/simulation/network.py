@@ -52,7 +52,7 @@ class SimListener:
 
 
 class SimNetwork:
-    """All connections of a world. `on_data` sees every delivery (for a trace)."""
+    """All connections of a world."""
 
     def __init__(self, scheduler: Scheduler, rules: LinkRules, rng: random.Random) -> None:
         self.scheduler = scheduler

@@ -114,10 +114,14 @@ class RaftChecks:
         self._entries: dict[tuple[int, int], tuple[int, int | None]] = {}  # (index, term) -> CRC, term before
         self._votes: dict[tuple[str, int], str] = {}
         self._seen: dict[str, tuple[int, int, int]] = {}  # incarnation, term, commit index
-        self.leaders_seen = 0
 
     def __repr__(self) -> str:
         return f"<RaftChecks commit={self.commit_index} leaders={len(self._leaders)}>"
+
+    @property
+    def leaders_seen(self) -> int:
+        """How many terms had a leader."""
+        return len(self._leaders)
 
     # Logs.
 
@@ -172,7 +176,6 @@ class RaftChecks:
         if known is not None:
             raise Violation("election safety", f"{view.name} and {known[0]} both lead in term {term}")
         self._leaders[term] = this
-        self.leaders_seen += 1
         newest = self.commit_index
         while newest and self._commit_terms.get(newest, 0) >= term:
             newest -= 1  # committed by a later leader: this one comes too late, and will commit nothing

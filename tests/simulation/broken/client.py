@@ -13,7 +13,6 @@ from raftcoord.client.exchange import Exchange
 from raftcoord.client.leases import Holdings
 from raftcoord.client.session_state import Session, SessionState
 from raftcoord.protocol.errors import CallTimeout
-from raftcoord.protocol.operations import Operation
 
 # Repeating and confirming.
 
@@ -159,18 +158,4 @@ def session_believed_beyond_ttl() -> Iterator[None]:
 def session_believed_until_told() -> Iterator[None]:
     """The client believes in its session until a timer or a replica says otherwise."""
     with patched(Session, is_alive=lambda session, now: session.id != 0 and not session.lost):
-        yield
-
-
-@variant
-def close_leaves_session() -> Iterator[None]:
-    """A closed client leaves its session to expire."""
-    start = Exchange._start_internal
-
-    def broken(self: Any, operation: Any, target: Any, *arguments: Any) -> Any:
-        if operation is Operation.CLOSE_SESSION:
-            operation = Operation.CONFIRM
-        return start(self, operation, target, *arguments)
-
-    with patched(Exchange, _start_internal=broken):
         yield

@@ -45,15 +45,20 @@ def reads_join_round_under_way() -> Iterator[None]:
 
 
 @variant
-def any_answer_confirms_reads() -> Iterator[None]:
-    """A read is confirmed by answers to whatever was sent before it arrived."""
+def stale_answers_counted() -> Iterator[None]:
+    """A follower that once answered this leader confirms all its reads from then on."""
+    note, forget = Replication._note_answer, Replication.forget
 
-    def broken(progress: Any, number: int) -> None:
+    def broken_note(progress: Any, number: int) -> None:
+        note(progress, number)
         progress.answered = 2**60
-        while progress.unanswered and progress.unanswered[0] <= number:
-            progress.unanswered.popleft()
 
-    with patched(Replication, _note_answer=staticmethod(broken)):
+    def broken_forget(self: Any, peer: str) -> None:
+        answered = self._progress[peer].answered
+        forget(self, peer)
+        self._progress[peer].answered = answered
+
+    with patched(Replication, _note_answer=staticmethod(broken_note), forget=broken_forget):
         yield
 
 
@@ -80,13 +85,6 @@ def attached_without_barrier() -> Iterator[None]:
         return True
 
     with patched(hello, _begin_attach=broken):
-        yield
-
-
-@variant
-def expiring_session_kept_alive() -> Iterator[None]:
-    """A client is told that its session lives although its expiry is proposed already."""
-    with patched(SessionClock, alive=lambda self, identifier: self.entries.get(identifier)):
         yield
 
 

@@ -29,13 +29,15 @@ def no_dedupe() -> Iterator[None]:
 
 
 @variant
-def confirmed_requests_applied_again() -> Iterator[None]:
-    """A late duplicate of a request that its client has confirmed is applied."""
+def session_opened_twice() -> Iterator[None]:
+    """A repeated hello opens another session."""
+    open_session = Machine._open_session
 
-    def broken(session: Session, sequence: int) -> Result | None:
-        return WAITING if sequence in session.waits else session.answers.get(sequence)
+    def broken(machine: Any, nonce: bytes, ttl_ms: int, client_name: str) -> Result:
+        machine._by_nonce.pop(nonce, None)
+        return open_session(machine, nonce, ttl_ms, client_name)
 
-    with patched(Machine, _known=staticmethod(broken)):
+    with patched(Machine, _open_session=broken):
         yield
 
 

@@ -114,18 +114,6 @@ def term_check_skipped() -> Iterator[None]:
 
 
 @variant
-def stale_answers_counted() -> Iterator[None]:
-    """A leader counts answers to what it sent in an earlier term."""
-
-    def broken(guard: Any, peer: str, envelope: Any, body: Any) -> None:
-        if guard.core.role is Role.LEADER and envelope["echo"] is not None:
-            guard.leader_side.on_append_reply(peer, envelope["echo"][1], body)
-
-    with patched(Guard, _on_append_reply=broken):
-        yield
-
-
-@variant
 def refusals_counted() -> Iterator[None]:
     """A leader takes a follower's refusal for the confirmation of all before the named entry."""
     on_reply = Replication.on_append_reply

@@ -96,20 +96,15 @@ def older_snapshot_installed() -> Iterator[None]:
 
 
 @variant
-def torn_snapshot_installed() -> Iterator[None]:
-    """Chunks are taken as they come, whatever their offset, and installed unverified."""
+def received_snapshot_not_synced() -> Iterator[None]:
+    """A snapshot that was received is installed before its contents are synced."""
+    check = SnapshotStore._check_received
 
-    def add(self: Any, offset: int, data: bytes) -> bool:
-        self._file.pwrite(data, offset)
-        self.received_bytes = min(self.received_bytes + len(data), self.size_bytes)
-        return True
+    def broken(store: Any, receiver: Any) -> SnapshotMeta:
+        receiver._file = Unsynced(receiver._file)
+        return check(store, receiver)
 
-    def check(store: Any, receiver: Any) -> SnapshotMeta:
-        receiver.file.sync()
-        index, term = receiver.index, receiver.term
-        return SnapshotMeta(index, term, receiver.size_bytes, store._path(index, term))
-
-    with patched(SnapshotReceiver, add=add), patched(SnapshotStore, _check_received=check):
+    with patched(SnapshotStore, _check_received=broken):
         yield
 
 
