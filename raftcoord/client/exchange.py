@@ -313,6 +313,8 @@ class Exchange:
             raise SessionLost("the session ended before its answer was taken")
         self._state.settle(call, took=True)
         self._confirm_soon()
+        if self._unsent:
+            self._pump()
 
     # Confirmations
 
@@ -387,6 +389,7 @@ class Exchange:
             self._cancel(call)
         else:
             self._state.settle(call)  # a read: whether it is answered is of no interest
+            self._pump()
 
     def _cancel(self, call: Call) -> None:
         self._state.cancel(call)

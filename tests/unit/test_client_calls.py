@@ -10,6 +10,7 @@ import pytest
 from client_peer import Answers, Peer, Request, answer, granted, nothing, ok, play, scripted, waiting
 
 from raftcoord import aio
+from raftcoord.client import exchange
 from raftcoord.client.exchange import IN_FLIGHT_MAX
 from raftcoord.protocol.errors import (
     CallTimeout,
@@ -327,6 +328,33 @@ def test_a_busy_replica_is_asked_again_under_the_same_sequence() -> None:
 
     peer = Peer(answers=busy_twice)
     play(scenario, peer)
+
+
+def test_what_waits_to_be_sent_is_sent_when_grants_are_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        locks = [aio.Lock(name, client) for name in "abc"]
+        assert await asyncio.gather(*(lock.acquire(timeout=0) for lock in locks)) == [True, True, True]
+
+    monkeypatch.setattr(exchange, "IN_FLIGHT_MAX", 1)
+    play(scenario, Peer(answers=scripted({_O.LOCK_ACQUIRE: lambda request: ok(request, request.sequence)})))
+
+
+def test_what_waits_to_be_sent_is_sent_when_reads_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        queue = aio.Queue("q", client=client)
+        read = asyncio.ensure_future(queue.qsize())
+        await peer.until(lambda peer: bool(peer.of(_O.QUEUE_SIZE)))
+        put = asyncio.ensure_future(queue.put(1))
+        await asyncio.sleep(0)
+        assert not peer.of(_O.QUEUE_PUT)
+        read.cancel()
+        await put
+
+    monkeypatch.setattr(exchange, "IN_FLIGHT_MAX", 1)
+    play(
+        scenario,
+        Peer(answers=scripted({_O.QUEUE_SIZE: nothing, _O.QUEUE_PUT: lambda request: ok(request, 1)})),
+    )
 
 
 def test_what_is_in_flight_is_bounded_and_waits_do_not_count() -> None:

@@ -16,6 +16,7 @@ from typing import Any, Final
 from raftcoord import aio
 from raftcoord.client.calls import Call
 from raftcoord.client.connection import Connection
+from raftcoord.client.core import Core
 from raftcoord.client.exchange import Exchange
 from raftcoord.protocol.errors import Code, NotApplied, NotHolder, RaftcoordError, Rejected
 from raftcoord.protocol.operations import Operation
@@ -31,6 +32,8 @@ from raftcoord.testing.simulation.scheduler import Event, Scheduler, stream
 from raftcoord.testing.simulation.violation import Violation
 
 RESTART_S: Final = 0.2
+REST_POLL_S: Final = 0.02
+REST_POLLS_MAX: Final = 100
 CALLS_AFTER_HEAL: Final = 5  # of each thread: enough to see that everything works again
 
 
@@ -112,13 +115,16 @@ class _Caller:
             host.positions[self._thread] += 1
             step = steps[position]
             await asyncio.sleep(step.think_ms / 1000)
-            await STEPS[step.kind](self, step, f"{host.name}.{self._thread}.{position}")
+            value = f"{host.name}.{self._thread}.{position}".ljust(step.size, "-")
+            await STEPS[step.kind](self, step, value)
 
     async def call(self, step: Step, kind: str, argument: Any, work: Awaitable[Any]) -> Record:
         """Make one call and record it; its result is in the record."""
         host = self._host
         record = host.new_record(self._thread, kind, step.name, argument)
         task = asyncio.ensure_future(work)
+        if step.cancel_at_answer:
+            host.impatient.add(task)
         giving_up: asyncio.TimerHandle | None = None
         if step.cancel_ms is not None:
             giving_up = asyncio.get_running_loop().call_later(step.cancel_ms / 1000, task.cancel)
@@ -267,11 +273,13 @@ class ClientHost:
         network: SimNetwork,
         oracle: Oracle,
         on_return: Callable[[Record], None],
+        on_given_up: Callable[[ClientHost, str], None],
     ) -> None:
         self.name, self.plan = name, plan
         self.positions = [0] * len(plan.threads)
         self.records: list[Record] = []
-        self.on_return = on_return
+        self.on_return, self._on_given_up = on_return, on_given_up
+        self.impatient: set[asyncio.Future[Any]] = set()  # cancelled in the moment in which they are answered
         self.is_done = False
         self.is_hurrying = False  # the faults are over: come to an end
         self.process: Process | None = None
@@ -335,13 +343,37 @@ class ClientHost:
         )
         core = await client._open()
         watch_exchange(core.exchange, self._oracle, self._scheduler.check)
+        _watch_callers(core.exchange, self.impatient, self._given_up)
         self._objects = objects = Objects(client)
         callers = [_Caller(self, objects, thread).run() for thread in range(len(self.plan.threads))]
         await asyncio.gather(*callers)
         self._objects = None  # what is given up by closing is not believed in
+        await self._come_to_rest(core)
         await client.close()
         self.is_done = True
         process.kill()
+
+    async def _come_to_rest(self, core: Core) -> None:
+        """Wait until nothing is left to be told to the replicas; then the session must hold nothing."""
+        exchange, session = core.exchange, core.session
+        for _ in range(REST_POLLS_MAX):
+            await asyncio.sleep(REST_POLL_S)
+            if core.session is not session or not core.is_alive(session):
+                return
+            state = session.state
+            if not state.open_calls() and not state.to_confirm and not exchange._unsent:
+                self._scheduler.check(self._oracle.check_holds_nothing, session.id)
+                return
+
+    def _given_up(self, call: Call) -> None:
+        if not call.wait:
+            self._scheduler.check(self._on_given_up, self, repr(call))
+
+    @property
+    def live_session(self) -> int | None:
+        """The session in which this client believes at this moment."""
+        core = None if self._client is None else self._client._core
+        return None if core is None or not core.is_alive(core.session) else core.session.id
 
     def kill(self) -> None:
         """End the process without a word; it is started again, in a session of its own."""
@@ -350,6 +382,7 @@ class ClientHost:
 
     def _died(self) -> None:
         self.process = self._client = self._objects = None
+        self.impatient.clear()
         self._network.process_died(self.name)
         for record in self.records:
             if record.outcome is Outcome.OPEN:
@@ -390,3 +423,32 @@ def watch_exchange(exchange: Exchange, oracle: Oracle, check: Callable[..., None
 
     setattr(exchange, "_send", watched_send)  # noqa: B010
     setattr(exchange, "on_answer", watched_answer)  # noqa: B010
+
+
+def _watch_callers(
+    exchange: Exchange, impatient: set[asyncio.Future[Any]], on_given_up: Callable[[Call], None]
+) -> None:
+    """Cancel those callers that are to be cancelled between their answer and their next step."""
+    callers: dict[Call, asyncio.Future[Any] | None] = {}
+    start, deliver, give_up = exchange._start, exchange._deliver, exchange._give_up
+
+    def watched_start(*arguments: Any) -> Call:
+        call = start(*arguments)
+        task = asyncio.current_task()
+        if task in impatient:
+            callers[call] = task
+        return call
+
+    def watched_deliver(call: Call, code: int, payload: Any) -> None:
+        deliver(call, code, payload)
+        task = callers.pop(call, None)
+        if task is not None:
+            task.cancel()
+
+    def watched_give_up(call: Call) -> None:
+        on_given_up(call)
+        give_up(call)
+
+    setattr(exchange, "_start", watched_start)  # noqa: B010
+    setattr(exchange, "_deliver", watched_deliver)  # noqa: B010
+    setattr(exchange, "_give_up", watched_give_up)  # noqa: B010

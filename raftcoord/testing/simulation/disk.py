@@ -40,24 +40,29 @@ MOMENTS: Final[dict[str, tuple[str, str]]] = {
     "segment_remove": ("remove", r"/journal/.*\.log$"),
     "snapshot_begin": ("create", r"/snapshots/write-.*\.tmp$"),
     "snapshot_sync": ("sync", r"/snapshots/write-.*\.tmp$"),
-    "snapshot_rename": ("rename", r"/snapshots/.*\.snap$"),
+    "snapshot_rename": ("rename", r"/snapshots/write-.* > .*\.snap$"),
     "snapshot_name_sync": ("sync_directory", r"/snapshots$"),
     "snapshot_remove": ("remove", r"/snapshots/.*\.snap$"),
     "install_receive": ("create", r"/snapshots/receive-.*\.tmp$"),
     "install_write": ("pwrite", r"/snapshots/receive-.*\.tmp$"),
     "install_sync": ("sync", r"/snapshots/receive-.*\.tmp$"),
+    "install_rename": ("rename", r"/snapshots/receive-.* > .*\.snap$"),
     "identity_rename": ("rename", r"/identity$"),
 }
 
 
 @dataclass(slots=True)
 class Armed:
-    """Something that happens at the `nth` operation of a kind on a path that matches."""
+    """Something that happens at the `nth` operation of a kind on a path that matches, or right after it.
+
+    The path of a rename is "source > target".
+    """
 
     kind: str
     path: re.Pattern[str]
     nth: int
     action: Callable[[], None]
+    after: bool
 
     def meets(self, kind: str, path: str) -> bool:
         """Count an operation; tell whether it is the one."""
@@ -73,6 +78,7 @@ class HostDisk:
     def __init__(self, rng: random.Random, *, sync_s: float) -> None:
         self.store = FaultyDisk()
         self.store.on_operation = self._on_operation
+        self.store.on_done = self._on_done
         self.sync_s = sync_s
         self.slow_factor = 1.0
         self.process: Process | None = None
@@ -83,10 +89,14 @@ class HostDisk:
     def __repr__(self) -> str:
         return f"<HostDisk {self.store!r} armed={len(self._armed)}>"
 
-    def arm(self, moment: str, nth: int, action: Callable[[], None]) -> None:
-        """Have `action` called inside the nth operation from now that is such a moment; it may raise."""
+    def arm(self, moment: str, nth: int, action: Callable[[], None], *, after: bool = False) -> None:
+        """Have `action` called at the nth operation from now that is such a moment; it may raise.
+
+        Args:
+            after: once the operation took effect, and not before it.
+        """
         kind, path = MOMENTS[moment]
-        self._armed.append(Armed(kind, re.compile(path), nth, action))
+        self._armed.append(Armed(kind, re.compile(path), nth, action, after))
 
     def disarm(self) -> None:
         """Forget what was armed and has not happened, and all faults."""
@@ -107,12 +117,18 @@ class HostDisk:
             if self._rng.random() < 0.003:
                 took_s *= 20
         process.clock.elapsed_s += min(took_s * self.slow_factor, STALL_S_MAX)
-        if self._armed:
-            for armed in self._armed:
-                if armed.meets(kind, path):
-                    self._armed.remove(armed)
-                    armed.action()
-                    break
+        self._spring(kind, path, after=False)
+
+    def _on_done(self, kind: str, path: str) -> None:
+        if self.process is not None:
+            self._spring(kind, path, after=True)
+
+    def _spring(self, kind: str, path: str, *, after: bool) -> None:
+        for armed in self._armed:
+            if armed.after == after and armed.meets(kind, path):
+                self._armed.remove(armed)
+                armed.action()
+                break
 
 
 class ProcessDisk:

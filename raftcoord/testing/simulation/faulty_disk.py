@@ -100,6 +100,7 @@ class FaultyFile:
             self._inode.write(data, offset)
             raise
         self._inode.write(data, offset)
+        self._disk.done("pwrite", self._inode.path)
 
     def pread(self, length: int, offset: int) -> bytes:
         self._check()
@@ -114,6 +115,7 @@ class FaultyFile:
             self._inode.unsynced.clear()
             raise
         self._inode.sync()
+        self._disk.done("sync", self._inode.path)
 
     def size(self) -> int:
         self._check()
@@ -140,7 +142,8 @@ class FaultyDisk:
         self.boot = 0
         self.capacity_bytes: int | None = None
         self.operations: list[tuple[str, str]] = []
-        self.on_operation: Callable[[str, str], None] | None = None
+        self.on_operation: Callable[[str, str], None] | None = None  # before it takes effect; kind, path
+        self.on_done: Callable[[str, str], None] | None = None  # right after it did
         self._durable: dict[str, Inode] = {}
         self._changes: list[Change] = []
         self._fault: tuple[int, str | None, BaseException] | None = None
@@ -191,10 +194,10 @@ class FaultyDisk:
         self._changes.clear()
         self.kill()
 
-    def operation(self, kind: str, path: str) -> None:
+    def operation(self, kind: str, path: str, source: str = "") -> None:
         self.operations.append((kind, path))
         if self.on_operation is not None:
-            self.on_operation(kind, path)
+            self.on_operation(kind, f"{source} > {path}" if source else path)
         if self._fault is None:
             return
         after, wanted, error = self._fault
@@ -203,6 +206,10 @@ class FaultyDisk:
             if after <= 0:
                 self._fault = None
                 raise error
+
+    def done(self, kind: str, path: str) -> None:
+        if self.on_done is not None:
+            self.on_done(kind, path)
 
     def allocate(self, more_bytes: int) -> None:
         if self.capacity_bytes is None or more_bytes <= 0:
@@ -221,7 +228,9 @@ class FaultyDisk:
         self._require_folder(path)
         self.operation("create", path)
         self._change(path, {path: Inode(path)})
-        return FaultyFile(self, path, self.files[path])
+        file = FaultyFile(self, path, self.files[path])
+        self.done("create", path)
+        return file
 
     def exists(self, path: str) -> bool:
         return path in self.files or path in self.folders
@@ -242,12 +251,14 @@ class FaultyDisk:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self.operation("remove", path)
         self._change(path, {path: None})
+        self.done("remove", path)
 
     def rename(self, source: str, target: str) -> None:
-        self.operation("rename", target)
+        self.operation("rename", target, source)
         inode = self.files[source]
         inode.path = target
         self._change(target, {source: None, target: inode})
+        self.done("rename", f"{source} > {target}")
 
     def sync_directory(self, path: str) -> None:
         self.operation("sync_directory", path)
@@ -255,6 +266,7 @@ class FaultyDisk:
             if change.folder == path:
                 _apply(self._durable, change)
         self._changes = [change for change in self._changes if change.folder != path]
+        self.done("sync_directory", path)
 
     def lock(self, path: str) -> FaultyFile:
         self._require_folder(path)

@@ -37,11 +37,24 @@ STEP_WEIGHTS: Final[dict[str, tuple[int, str]]] = {
     "locked": (1, "lock"),
 }
 DEPOSED_SHARE: Final = 0.25  # of all seeds with several replicas
+SLOW_ELECTIONS_SHARE: Final = 0.1
 NAMES: Final[dict[str, tuple[str, ...]]] = {
     "variable": ("v1", "v2"),
     "counter": ("n1", "n2"),
     "queue": ("q1", "bounded3"),
     "lock": ("l1", "l2"),
+}
+TUNING: Final[dict[str, tuple[int, ...]]] = {
+    "batches_in_flight": (2, 5, 5),
+    "batch_commands": (1, 3),
+    "append_bytes": (1, 300, 3000),
+    "append_window": (1, 2),
+    "snapshot_slice_bytes": (1, 100, 1000),
+    "snapshot_write_bytes": (100, 1000),
+    "snapshot_yield_bytes": (1, 300),
+    "snapshot_chunks_in_flight": (1, 2),
+    "client_requests_in_flight": (1, 2),
+    "client_confirmations_listed": (1, 3),
 }
 _WAITS: Final = frozenset({"get", "watch", "put", "put_many", "take", "take_batch", "lock"})
 _CANCELLED: Final = _WAITS | {"set", "add", "drain"}
@@ -52,9 +65,16 @@ def generate(seed: int) -> Scenario:
     rng = stream(seed, "scenario")
     settings = _settings(rng)
     heal_ms = rng.randrange(2500, 7000)
-    if settings.replicas > 1 and rng.random() < DEPOSED_SHARE:
+    profile = rng.random() if settings.replicas > 1 else 1.0
+    if profile < DEPOSED_SHARE:
         clients = _busy_readers(rng, heal_ms)
         faults = _depositions(rng, settings, heal_ms)
+        if rng.random() < 0.7:  # a leader that hears of nothing writes a long tail that is replaced later
+            tuning = settings.tuning | {"batches_in_flight": 8, "batch_commands": 1}
+            settings = msgspec.structs.replace(settings, tuning=tuning)
+    elif profile < DEPOSED_SHARE + SLOW_ELECTIONS_SHARE:
+        clients = _clients(rng, heal_ms)
+        faults = _slow_elections(rng, settings, heal_ms)
     else:
         clients = _clients(rng, heal_ms)
         faults = _faults(rng, settings, len(clients), heal_ms)
@@ -83,6 +103,7 @@ def _settings(rng: random.Random) -> Settings:
         sync_ms=rng.choice((0.05, 0.3, 0.3, 1.0, 5.0)),
         replica_rates=tuple(round(rng.uniform(low, high), 3) for _ in range(replicas)),
         fair_clocks=fair,
+        tuning={name: rng.choice(values) for name, values in TUNING.items() if rng.random() < 0.3},
     )
 
 
@@ -96,12 +117,14 @@ def _clients(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
     if rng.random() < 0.5:
         names = {group: names[group][-1:] if group == "queue" else names[group] for group in groups}
     pace_ms = rng.choice((3, 20, 60, 150))
+    size = rng.choice((0, 0, 0, 0, 0, 1500, 6000))
     return tuple(
         ClientPlan(
             ttl_ms=rng.choice((500, 800, 1500, 3000)),
             timeout_ms=rng.choice((1000, 4000, 20_000)),
             threads=tuple(
-                _thread(rng, kinds, names, pace_ms, heal_ms) for _ in range(rng.choice((1, 1, 2, 3)))
+                _thread(rng, kinds, names, pace_ms, heal_ms, size=size)
+                for _ in range(rng.choice((1, 1, 2, 3)))
             ),
         )
         for _ in range(rng.choice((1, 2, 3, 3, 4, 5)))
@@ -115,6 +138,7 @@ def _thread(
     pace_ms: int,
     heal_ms: int,
     steps_max: int = 60,
+    size: int = 0,
 ) -> tuple[Step, ...]:
     weights = [STEP_WEIGHTS[kind][0] for kind in kinds]
     steps: list[Step] = []
@@ -123,11 +147,11 @@ def _thread(
         kind = rng.choices(kinds, weights)[0]
         think_ms = round(rng.expovariate(1 / pace_ms))
         at_ms += think_ms + 5
-        steps.append(_step(rng, kind, rng.choice(names[STEP_WEIGHTS[kind][1]]), think_ms))
+        steps.append(_step(rng, kind, rng.choice(names[STEP_WEIGHTS[kind][1]]), think_ms, size))
     return tuple(steps)
 
 
-def _step(rng: random.Random, kind: str, name: str, think_ms: int) -> Step:
+def _step(rng: random.Random, kind: str, name: str, think_ms: int, size: int) -> Step:
     timeout_ms: int | None = None
     cancel_ms: int | None = None
     if kind in _WAITS:
@@ -142,7 +166,9 @@ def _step(rng: random.Random, kind: str, name: str, think_ms: int) -> Step:
         think_ms=think_ms,
         timeout_ms=timeout_ms,
         cancel_ms=cancel_ms,
+        cancel_at_answer=kind in _CANCELLED and rng.random() < 0.04,
         count=rng.choice((1, 2, 3)),
+        size=rng.randrange(size) if size else 0,
         hold_ms=rng.choice((0, 5, 30, 150, 800)) if kind == "lock" else 0,
     )
 
@@ -184,6 +210,32 @@ def _depositions(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[
         if kind == "pause":
             last_ms, options = rng.choice((600, 1200, 2000)), {}
         faults.append(Fault(at_ms=at_ms, kind=kind, target="leader", last_ms=last_ms, options=options))
+        at_ms += last_ms + rng.randrange(100, 800)
+    return tuple(faults)
+
+
+def _slow_elections(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[Fault, ...]:
+    """Elections in which votes take about as long as candidates wait for them."""
+    faults: list[Fault] = []
+    at_ms = rng.randrange(200, 600)
+    while at_ms < heal_ms:
+        last_ms = round(rng.choice((2, 4, 6)) * settings.election_timeout_ms)
+        factor = rng.choice((0.05, 0.1, 0.2, 0.5)) * settings.election_timeout_ms / settings.latency_ms
+        faults += [
+            Fault(
+                at_ms=at_ms,
+                kind="slow_links",
+                target=f"r{number}",
+                last_ms=last_ms,
+                options={"factor": factor},
+            )
+            for number in range(1, settings.replicas + 1)
+            if rng.random() < 0.6
+        ]
+        options: dict[str, Any] = {"shape": "isolate", "reset": rng.random() < 0.5, "clients": "all"}
+        faults.append(
+            Fault(at_ms=at_ms + 1, kind="partition", target="leader", last_ms=last_ms // 2, options=options)
+        )
         at_ms += last_ms + rng.randrange(100, 800)
     return tuple(faults)
 
@@ -232,6 +284,7 @@ FAULT_WEIGHTS: Final[dict[str, int]] = {
     "transfer": 2,
     "snapshot": 2,
     "cut_client": 2,
+    "fade_client": 2,
     "kill_client": 3,
     "pause_client": 2,
 }
@@ -256,6 +309,8 @@ def _last_ms(rng: random.Random, kind: str, settings: Settings) -> int:
     """Choose a duration; what it does depends on whether an election fits into it."""
     if kind == "jump_clock":
         return rng.choice((50, 500, 2000))
+    if kind in ("cut_client", "fade_client"):
+        return rng.choice((100, 700, 2000, 4000))  # a session may end in it
     return round(rng.choice((0.2, 0.8, 1.5, 2.5, 4, 8)) * settings.election_timeout_ms)
 
 
@@ -280,7 +335,8 @@ def _crash_at(rng: random.Random, settings: Settings, clients: int) -> tuple[str
     moment = rng.choices(ALL_MOMENTS, _MOMENT_WEIGHTS)[0]
     nth = rng.choice((1, 1, 2, 5))
     target = rng.choice(("anyone", "anyone", "anyone", _target(rng, settings)))
-    return target, {"moment": moment, "nth": nth, "power": rng.random() < 0.5}
+    options = {"moment": moment, "nth": nth, "power": rng.random() < 0.5}
+    return target, options | {"after": rng.random() < 0.35}
 
 
 def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
@@ -302,12 +358,14 @@ def _slow_disk(rng: random.Random, settings: Settings, clients: int) -> tuple[st
 
 def _fail_disk(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
     moments = [moment for moment in ALL_MOMENTS if not moment.startswith("send:")]
-    number = rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS))
-    return _target(rng, settings), {
-        "moment": rng.choice(moments),
+    options: dict[str, Any] = {
+        "moment": rng.choice([*moments, "journal_sync", "journal_sync", "journal_sync"]),
         "nth": rng.choice((1, 2, 6)),
-        "errno": number,
+        "errno": rng.choice((errno.EIO, errno.ENOSPC, errno.EROFS)),
     }
+    if rng.random() < 0.6:
+        options["then_power_ms"] = rng.choice((0, 1, 3, 10))
+    return _target(rng, settings), options
 
 
 def _fill_disk(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
@@ -320,6 +378,10 @@ def _rot(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dic
 
 def _client(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
     return f"c{rng.randint(1, clients)}", {}
+
+
+def _fading_client(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return f"c{rng.randint(1, clients)}", {"factor": rng.choice((20, 100, 500))}
 
 
 def _any_clock(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
@@ -340,6 +402,7 @@ _MAKERS: Final[dict[str, Maker]] = {
     "rot": _rot,
     "jump_clock": _any_clock,
     "cut_client": _client,
+    "fade_client": _fading_client,
     "kill_client": _client,
     "pause_client": _client,
 }

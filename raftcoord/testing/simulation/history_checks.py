@@ -4,7 +4,7 @@ Invariants of what is checked:
   1. The history of every variable, of every lock, and of every queue from which nobody died or walked away
      is linearizable.
   2. What was put is taken once: an acknowledged item is with one caller, or still in its queue. A second
-     caller may see it only if it was given back in between.
+     caller may see it only if the session of the first ended in between.
 """
 
 from __future__ import annotations
@@ -140,7 +140,8 @@ def _check_queue(name: str, records: list[Record], store: Store) -> None:
     ]
     possible = {value for put in puts if put.outcome is not Outcome.FAILED for value in put.argument}
     taken = Counter(value for record in records for value in _taken(record))
-    given_back = Counter(unpack_value(blob) for blob in store.queues.given_back)
+    given_back = Counter(map(unpack_value, store.queues.given_back))
+    given_back.subtract(map(unpack_value, store.queues.returned))  # whose taker was never told of it
     queue = store.queues.table.get(pack_name(name))
     left = Counter(unpack_value(blob) for blob in (queue.values if queue is not None else ()))
     for value in taken | left:
@@ -155,7 +156,7 @@ def _check_queue(name: str, records: list[Record], store: Store) -> None:
     if lost:
         raise Violation("items are conserved", f"queue {name}: {lost} were put and are nowhere")
     unknown_takes = any(r.kind in _TAKES and r.outcome is Outcome.UNKNOWN for r in records)
-    if not unknown_takes and not given_back and "bounded" not in name:
+    if not unknown_takes and not store.queues.given_back and "bounded" not in name:
         operations = [op for record in records for op in _queue(record)]
         _require_linearizable(f"queue {name}", QueueModel(operations), operations)
 

@@ -150,11 +150,13 @@ class Nemesis:
             host.crash_now(power=power, down_s=fault.last_ms / 1000)
 
         for host in hosts:
-            self._set_trap(host, moment, nth, partial(spring, host))
+            self._set_trap(host, fault, moment, nth, partial(spring, host))
 
-    def _set_trap(self, host: ReplicaHost, moment: str, nth: int, action: Callable[[], None]) -> None:
+    def _set_trap(
+        self, host: ReplicaHost, fault: Fault, moment: str, nth: int, action: Callable[[], None]
+    ) -> None:
         if moment in MOMENTS:
-            host.disk.arm(moment, nth, action)
+            host.disk.arm(moment, nth, action, after=bool(fault.options.get("after")))
         else:
             self._message_traps.append((moment, host.name, nth, action))
 
@@ -217,13 +219,22 @@ class Nemesis:
         other = self._rng.choice([name for name in self._world.replicas if name != target] or [target])
         self._block([(target, other)], fault.last_ms)
 
+    def fade_client(self, fault: Fault) -> None:
+        """A client hears late, and then nothing: what it was told last is old by then."""
+        directions = [(replica, fault.target) for replica in self._world.replicas]
+        self._slow_down(directions, float(fault.options.get("factor", 100)), fault.last_ms)
+        self._world.scheduler.after(fault.last_ms / 2000, self.cut_client, fault)
+
     def slow_links(self, fault: Fault) -> None:
         hosts = [*self._world.replicas, *self._world.clients]
         target = self._replica(fault.target).name
         directions = _both_ways([target], [host for host in hosts if host != target])
+        self._slow_down(directions, float(fault.options.get("factor", 20)), fault.last_ms)
+
+    def _slow_down(self, directions: list[Direction], factor: float, last_ms: int) -> None:
         rules = self._world.network.rules
-        rules.slow_down(directions, float(fault.options.get("factor", 20)))
-        self._until(fault.last_ms, lambda: rules.slow_down(directions, 1))
+        rules.slow_down(directions, factor)
+        self._until(last_ms, lambda: rules.slow_down(directions, 1))
 
     def reset(self, fault: Fault) -> None:
         hosts = [*self._world.replicas, *self._world.clients]
@@ -242,9 +253,13 @@ class Nemesis:
     def fail_disk(self, fault: Fault) -> None:
         host = self._replica(fault.target)
         number = int(fault.options.get("errno", errno.EIO))
+        power_ms = fault.options.get("then_power_ms")  # its host goes down with it: a disk rarely dies alone
 
         def action() -> None:
             host.excuse = "its disk failed"
+            if power_ms is not None:
+                crash = partial(host.crash, power=True, down_s=fault.last_ms / 1000)
+                self._world.scheduler.after(power_ms / 1000, crash)
             raise OSError(number, os.strerror(number))
 
         host.disk.arm(fault.options["moment"], int(fault.options.get("nth", 1)), action)
@@ -347,6 +362,7 @@ FAULTS: Final[dict[str, Callable[[Nemesis, Fault], None]]] = {
     "partition": Nemesis.partition,
     "stall": Nemesis.stall,
     "slow_links": Nemesis.slow_links,
+    "fade_client": Nemesis.fade_client,
     "reset": Nemesis.reset,
     "slow_disk": Nemesis.slow_disk,
     "fail_disk": Nemesis.fail_disk,

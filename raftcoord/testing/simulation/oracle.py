@@ -40,14 +40,19 @@ class Oracle:
 
     Args:
         on_grant: told of every lock that is granted: name, session, fence.
+        on_expired: told of every session that is ended because nothing was heard of it.
     """
 
-    def __init__(self, on_grant: Callable[[bytes, int, int], None] = lambda *_: None) -> None:
+    def __init__(
+        self,
+        on_grant: Callable[[bytes, int, int], None] = lambda *_: None,
+        on_expired: Callable[[int], None] = lambda _: None,
+    ) -> None:
         self.model = Model()
         self.index = 0  # of the last entry taken in
         self.answered_index = 0  # no client's answer shows anything newer
         self.finals: dict[Key, tuple[int, Any, int]] = {}  # code, payload, index
-        self._on_grant = on_grant
+        self._on_grant, self._on_expired = on_grant, on_expired
         self._nonces: dict[bytes, int] = {}
         self._last_number = 0
         self._versions: dict[tuple[str, bytes], list[tuple[int, Any]]] = {}
@@ -89,6 +94,8 @@ class Oracle:
         if operation == Operation.EXPIRE_SESSIONS:
             ended += [one for one in dict.fromkeys(arguments[0]) if one in self.model.sessions]
             self.model.end(arguments[0])
+            for one in ended:
+                self._on_expired(one)
             self._forget_nonces()
             return
         if operation == Operation.CLOSE_SESSION and session in self.model.sessions:
@@ -153,6 +160,12 @@ class Oracle:
         if type(number) is not int or number <= self._last_number:
             raise Violation("fences grow", f"{where}: {number} after {self._last_number}")
         self._last_number = number
+
+    def check_holds_nothing(self, session: int) -> None:
+        """The client of a session has released and confirmed all that it ever got."""
+        held = self.model.held_by(session)
+        if held:
+            raise Violation("the idle hold nothing", f"session {session} is done and holds {held}")
 
     # What could be read when.
 

@@ -9,6 +9,7 @@ Invariants:
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
@@ -75,15 +76,15 @@ class EngineView:
         self.engine = engine
         self.parts = engine._parts
         self._core = engine._core
-        self._seen: tuple[int, int, Role] | None = None
+        self._seen: tuple[int, int, Role, bool] | None = None
 
     def __repr__(self) -> str:
         return f"<EngineView {self.name}#{self.incarnation} {self._core!r}>"
 
     def has_changed(self) -> bool:
-        """Whether term, commit index or role are not what they were when this was asked last."""
+        """Whether term, commit index, role or readiness are not what they were when this was asked last."""
         core = self._core
-        seen = (core.term, core.commit_index, core.role)
+        seen = (core.term, core.commit_index, core.role, self.engine.is_ready_leader)
         if seen == self._seen:
             return False
         self._seen = seen
@@ -104,6 +105,11 @@ class EngineView:
     @property
     def term(self) -> int:
         return self._core.term
+
+    @property
+    def vote(self) -> str | None:
+        vote: str | None = self._core._SyncObj__votedForNodeId
+        return vote
 
     @property
     def commit_index(self) -> int:
@@ -129,6 +135,10 @@ class EngineView:
     def entry(self, index: int) -> Entry:
         entry: Entry = self._core.log[index - self._core.first_index]
         return entry
+
+    def matches(self) -> dict[str, int]:
+        """Return up to which index the leader takes each peer's log for its own."""
+        return {str(peer): self._core.match_index(peer) for peer in self._core._nodes}
 
 
 def watch_machine(server: ReplicaServer, observer: Observer) -> WatchedMachine:
@@ -194,6 +204,8 @@ def _watch_journal(
 
     def delete_entries_from(position: int) -> None:
         first = journal.first_index
+        if not is_resetting:
+            check(checks.removing, view, first + position)
         originals["deleteEntriesFrom"](position)
         durable.pending.append(("truncate", first + position))
 
@@ -228,9 +240,21 @@ def _watch_journal(
 
 
 def state_of(machine: Machine) -> list[Any]:
-    """Return everything that a machine holds, in order, without disturbing a snapshot under way."""
+    """Return everything that a machine holds, in order, without disturbing a snapshot under way.
+
+    Lines of waiters are looked at themselves: what a snapshot is made of could have them in another order.
+    """
     context = machine._context
     values: list[Any] = [machine.now_ms, context.number]
     values.append([session.fields() for session in context.sessions.values()])
-    values.extend([item.fields() for item in kind.table.values()] for kind in machine._kinds)
+    for kind in machine._kinds:
+        values.append([item.fields() for item in kind.table.values()])
+        values.append([list(line) for item in kind.table.values() for line in _lines_of(item)])
     return values
+
+
+def _lines_of(item: Any) -> Iterator[OrderedDict[Any, Any]]:
+    for name in type(item).__slots__:
+        value = getattr(item, name)
+        if isinstance(value, OrderedDict):
+            yield value

@@ -12,6 +12,11 @@ Invariants of what is checked (names as in docs/simulation.md):
   6. nothing is said that is not durable: term, vote and acknowledged entries are synced before a message
      that says so leaves; no replica votes twice in a term.
   7. nothing goes back: commit index and term of a running replica; what is on a disk after a restart.
+  8. elected by a majority: whoever leads was voted for, in that term, by a majority.
+  9. counted, so durable: what a leader counts as a peer's is on that peer's disk (unless a later leader had
+     the peer replace it); what it commits by counting ends with an entry of its own term.
+ 10. a leader serves only once it has applied an entry of its own term.
+ 11. no replica removes a committed entry from its log but for a snapshot that covers it.
 """
 
 from __future__ import annotations
@@ -36,6 +41,15 @@ class ReplicaView(Protocol):
     def is_leader(self) -> bool: ...
 
     @property
+    def is_ready_leader(self) -> bool: ...
+
+    @property
+    def vote(self) -> str | None: ...
+
+    @property
+    def applied_index(self) -> int: ...
+
+    @property
     def term(self) -> int: ...
 
     @property
@@ -51,6 +65,8 @@ class ReplicaView(Protocol):
     def snapshot_index(self) -> int: ...
 
     def entry(self, index: int) -> Entry: ...
+
+    def matches(self) -> dict[str, int]: ...
 
 
 class DurableLog:
@@ -158,7 +174,12 @@ class RaftChecks:
             old_commit = 0
         self._note_snapshot(view)
         if view.is_leader:
-            self._note_leader(view, term)
+            led_before = self._note_leader(view, term)
+            self._check_counted(view)
+            if led_before and commit != old_commit:
+                self._check_own_term(view, commit, "commits")
+            if view.is_ready_leader:
+                self._check_own_term(view, view.applied_index, "serves, and has applied")
         if commit != old_commit:
             self._note_commit(view, old_commit, commit)
         self._seen[view.name] = (view.incarnation, term, commit)
@@ -168,14 +189,27 @@ class RaftChecks:
         if durable is not None:
             durable.snapshot_index = max(durable.snapshot_index, view.snapshot_index)
 
-    def _note_leader(self, view: ReplicaView, term: int) -> None:
+    def _note_leader(self, view: ReplicaView, term: int) -> bool:
+        """Check a new leader; return whether it is one that was seen to lead before."""
         this = (view.name, view.incarnation)
         known = self._leaders.get(term)
         if known == this:
-            return
+            return True
         if known is not None:
             raise Violation("election safety", f"{view.name} and {known[0]} both lead in term {term}")
         self._leaders[term] = this
+        voters = {
+            name for (name, in_term), choice in self._votes.items() if (in_term, choice) == (term, view.name)
+        }
+        if 2 * len(voters | {view.name}) <= self.replicas:
+            raise Violation(
+                "elected by a majority",
+                f"{view.name} leads in term {term}; it was voted for by {sorted(voters)}",
+            )
+        self._check_complete(view, term)
+        return False
+
+    def _check_complete(self, view: ReplicaView, term: int) -> None:
         newest = self.commit_index
         while newest and self._commit_terms.get(newest, 0) >= term:
             newest -= 1  # committed by a later leader: this one comes too late, and will commit nothing
@@ -193,6 +227,30 @@ class RaftChecks:
                     f"{view.name} leads in term {term} with entry {newest} of term {have}; "
                     f"that of term {want} is committed",
                 )
+
+    def _check_counted(self, view: ReplicaView) -> None:
+        for peer, index in view.matches().items():
+            durable = self.durable.get(peer)
+            if durable is None or durable.term > view.term or index < view.first_index:
+                continue
+            if index > view.last_index or not durable.holds(index, view.entry(index)[2]):
+                raise Violation(
+                    "counted, so durable",
+                    f"{view.name} in term {view.term} counts {peer} up to {index}; durable is {durable!r}",
+                )
+
+    def _check_own_term(self, view: ReplicaView, index: int, what: str) -> None:
+        if index >= view.first_index and view.entry(index)[2] != view.term:
+            raise Violation(
+                "of its own term",
+                f"{view.name} leads in term {view.term} and {what} {index} of term {view.entry(index)[2]}",
+            )
+
+    def removing(self, view: ReplicaView, first: int) -> None:
+        """A replica removes its entries from an index on, because a leader has others there."""
+        for index in range(first, min(view.last_index, self.commit_index) + 1):
+            if index in self.committed and view.entry(index)[2] == self.committed[index][0]:
+                raise Violation("committed is for ever", f"{view.name} removes the committed entry {index}")
 
     def _note_commit(self, view: ReplicaView, old: int, new: int) -> None:
         if new > view.last_index:
@@ -246,6 +304,11 @@ class RaftChecks:
         now = DurableLog()
         now.snapshot_index = view.snapshot_index
         now.term, now.vote = term, vote
+        if (view.term, view.vote) != (term, vote):
+            raise Violation(
+                "nothing goes back",
+                f"{view.name} starts in term {view.term} with vote {view.vote}, not {term} and {vote}",
+            )
         before: int | None = None
         for entry in _entries_of(view):
             now.terms[entry[1]] = entry[2]

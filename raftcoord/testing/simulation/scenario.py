@@ -14,7 +14,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The cluster and its hosts. Rates are of a host's clock, 1 being the world's.
 
     `fair_clocks` says that no replica's clock is faster than a client's: then a client knows that a lock is
-    lost no later than the replicas hand it on.
+    lost no later than the replicas hand it on. `tuning` gives constants of production code other values
+    (see `tuning.py`).
     """
 
     replicas: int = 3
@@ -30,6 +31,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sync_ms: float = 0.3
     replica_rates: tuple[float, ...] = ()
     fair_clocks: bool = True
+    tuning: dict[str, int] = {}
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -40,7 +42,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         think_ms: pause before it.
         timeout_ms: of the call; None waits for ever.
         cancel_ms: the caller gives up after so long.
+        cancel_at_answer: the caller is cancelled after its answer arrived and before it could look at it.
         count: items of a batch, or the number that is added.
+        size: characters of a value, at least.
         hold_ms: how long a lock is held.
     """
 
@@ -49,7 +53,9 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     think_ms: int = 0
     timeout_ms: int | None = None
     cancel_ms: int | None = None
+    cancel_at_answer: bool = False
     count: int = 1
+    size: int = 0
     hold_ms: int = 0
 
 

@@ -16,6 +16,7 @@ from raftcoord.testing.simulation.clients import STEPS
 from raftcoord.testing.simulation.generate import generate
 from raftcoord.testing.simulation.nemesis import ALL_MOMENTS, FAULTS
 from raftcoord.testing.simulation.scenario import Scenario
+from raftcoord.testing.simulation.tuning import TUNABLE, tuned
 from raftcoord.testing.simulation.violation import Violation
 from raftcoord.testing.simulation.world import World
 
@@ -52,7 +53,7 @@ def simulate(scenario: Scenario | int, tell: Callable[[float, str, Any], None] |
         ValueError: the scenario names what does not exist.
     """
     scenario = generate(scenario) if isinstance(scenario, int) else known(scenario)
-    with _undisturbed():
+    with _undisturbed(), tuned(scenario.settings.tuning):
         world = World(scenario, tell)
         began, cpu_began = time.perf_counter(), time.process_time()
         violation: Violation | None = None
@@ -75,8 +76,9 @@ def known(scenario: Scenario) -> Scenario:
     unknown += [fault.kind for fault in scenario.faults if fault.kind not in FAULTS]
     moments = [fault.options["moment"] for fault in scenario.faults if "moment" in fault.options]
     unknown += [moment for moment in moments if moment not in ALL_MOMENTS]
+    unknown += [name for name in scenario.settings.tuning if name not in TUNABLE]
     if unknown:
-        raise ValueError(f"the scenario has calls, faults or moments that do not exist: {unknown}")
+        raise ValueError(f"the scenario names what does not exist: {unknown}")
     return scenario
 
 

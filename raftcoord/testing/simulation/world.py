@@ -23,6 +23,7 @@ from raftcoord.testing.simulation.scheduler import Scheduler, stream
 from raftcoord.testing.simulation.state_checks import StateChecks
 from raftcoord.testing.simulation.violation import Violation
 
+ANSWERED_S: Final = 10.0  # after everything healed, no call that need not wait is given up any more
 CLIENTS_DONE_S: Final = 60.0  # after everything healed, every call of every client has ended
 SETTLED_S: Final = 30.0  # and after that, all sessions have ended and all replicas are at one point
 
@@ -42,9 +43,10 @@ class World:
         self._pace_rng = stream(seed, "links")
         rules = LinkRules(stream(seed, "delays"), self._pace_of)
         self.network = SimNetwork(scheduler, rules, stream(seed, "network"))
-        self.oracle = Oracle(self._on_grant)
+        self.oracle = Oracle(self._on_grant, self._on_expired)
         self.raft_checks = RaftChecks(settings.replicas)
         self.state_checks = StateChecks(self.oracle)
+        self._expired: set[int | None] = set()  # sessions in which no client may believe any more
         self._watched: dict[str, WatchedMachine] = {}
         self.replicas = {
             name: ReplicaHost(
@@ -73,6 +75,7 @@ class World:
                 network=self.network,
                 oracle=self.oracle,
                 on_return=self._on_return,
+                on_given_up=self._on_given_up,
             )
             for number, plan in enumerate(scenario.clients, start=1)
         }
@@ -144,6 +147,13 @@ class World:
         self.scheduler.check(self.state_checks.on_snapshot, name, index, machine)
 
     def _on_return(self, record: Record) -> None:
+        session = self.clients[record.client].live_session
+        if session in self._expired:
+            self.scheduler.fail(
+                Violation(
+                    "known when it ends", f"{record.client} believes in session {session}, which expired"
+                )
+            )
         self.scheduler.mix(1, record.call_at, list(type(record.outcome)).index(record.outcome))
         self.trace(record.client, record)
 
@@ -158,6 +168,23 @@ class World:
                         f"lock {unpack_name(name)!r} is granted to session {session} with fence {fence}, and "
                         f"{client.name} takes itself for its holder with fence {held}",
                     )
+
+    def _on_expired(self, session: int) -> None:
+        if not self.scenario.settings.fair_clocks:
+            return
+        self._expired.add(session)
+        for client in self.clients.values():
+            if client.live_session == session:
+                raise Violation(
+                    "known when it ends", f"{client.name} believes in session {session}, which expired"
+                )
+
+    def _on_given_up(self, client: ClientHost, call: str) -> None:
+        late_s = self.scheduler.now - self.scenario.heal_ms / 1000
+        if late_s > ANSWERED_S:
+            raise Violation(
+                "liveness", f"{client.name} gives {call} up {late_s:.1f} s after everything healed"
+            )
 
     # The run.
 

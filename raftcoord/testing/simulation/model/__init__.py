@@ -44,6 +44,10 @@ class Model(Store):
         kinds += [self.semaphores, self.multilocks, self.rwlocks, self.topics]
         self.kinds = {kind.prefix: kind for kind in kinds}
 
+    def held_by(self, session_id: int) -> list[bytes]:
+        """Return the names of all objects of which this session holds something."""
+        return [name for kind in self.kinds.values() for name in kind.held_by(session_id)]
+
     def confirmed(self, session_id: int, sequence: int) -> None:
         self.queues.confirmed(session_id, sequence)
 

@@ -127,6 +127,10 @@ class ObjectKind:
     def end(self, ended: list[int]) -> None:
         """Take from sessions what they hold; they have no waits any more."""
 
+    def held_by(self, session_id: int) -> Iterable[bytes]:
+        """Return the names of the objects of which this session holds something."""
+        return ()
+
     def forget(self) -> None:
         """Forget objects of which nothing is left."""
 

@@ -39,6 +39,9 @@ class Locks(ObjectKind):
     def serve(self, wait: Wait) -> Answer | None:
         return self._grant(wait.session, wait.name)
 
+    def held_by(self, session_id: int) -> Iterable[bytes]:
+        return [name for name, hold in self.table.items() if hold.session == session_id]
+
     def end(self, ended: list[int]) -> None:
         self.table = {name: hold for name, hold in self.table.items() if hold.session not in ended}
 

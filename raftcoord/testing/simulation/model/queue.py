@@ -69,9 +69,15 @@ class Queues(ObjectKind):
         self.table: dict[bytes, Queue] = {}
         self.taken: list[Taken] = []
         self.given_back: list[bytes] = []  # every item that ever came back
+        self.returned: list[bytes] = []  # those of them that no caller had got
 
     def names(self) -> Iterable[bytes]:
         return self.table
+
+    def held_by(self, session_id: int) -> Iterable[bytes]:
+        names = {id(queue): name for name, queue in self.table.items()}
+        loans = [one for one in self.taken if one.fence is None and one.session == session_id]
+        return [names[id(loan.queue)] for loan in loans if id(loan.queue) in names]
 
     def forget(self) -> None:
         for name, queue in list(self.table.items()):
@@ -235,6 +241,7 @@ class Queues(ObjectKind):
                 if one.fence is not None:
                     one.items[0].deliveries -= 1
                 self._give_back(one)
+                self.returned += [item.value for item in one.items]
                 session.answers[target] = CANCELLED
                 return Code.OK, len(one.items)
         return Code.OK, 0
