@@ -355,6 +355,14 @@ class StockView:
         return term
 
     @property
+    def vote(self) -> str | None:
+        return None  # asked only of who recovers from a disk
+
+    def matches(self) -> dict[str, int]:
+        """See `EngineView.matches`: without disks there is nothing to compare them with."""
+        return {}
+
+    @property
     def commit_index(self) -> int:
         index: int = self._core.raftCommitIndex
         return index

@@ -142,7 +142,7 @@ WORK: dict[str, tuple[Callable[[Host], None], set[str]]] = {
     ),
     "installing": (
         _install_snapshot,
-        {"install_receive", "install_write", "install_sync", "snapshot_rename", "snapshot_name_sync"},
+        {"install_receive", "install_write", "install_sync", "install_rename", "snapshot_name_sync"},
     ),
 }
 
@@ -159,6 +159,23 @@ class TestMoments:
             host.host_disk.arm(moment, 1, lambda moment=moment: seen.add(moment))  # type: ignore[misc]
         work(host)
         assert seen == expected
+
+    @pytest.mark.parametrize("what", WORK)
+    def test_what_is_to_happen_after_an_operation_finds_its_effect(self, what: str) -> None:
+        work, expected = WORK[what]
+        for moment in sorted(expected):
+            host = Host(sync_s=0)
+            operations: list[tuple[str, str]] = []
+
+            def look(host: Host = host, operations: list[tuple[str, str]] = operations) -> None:
+                operations.append(host.store.operations[-1])
+                assert not [
+                    one for one in host.store.files.values() if operations[0][0] == "sync" and one.unsynced
+                ]
+
+            host.host_disk.arm(moment, 1, look, after=True)
+            work(host)
+            assert [kind for kind, _ in operations] == [MOMENTS[moment][0]]
 
     def test_every_moment_occurs_in_some_work(self) -> None:
         assert set().union(*(moments for _, moments in WORK.values())) == set(MOMENTS)

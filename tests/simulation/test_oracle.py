@@ -95,7 +95,7 @@ class TestResults:
         command = log.command(0, Op.QUEUE_PUT, Q, 0, [ONE], True)
         log.add(command)
         log.add(command)
-        with pytest.raises(Violation, match=r"machine.*2, not"):
+        with pytest.raises(Violation, match=r"machine.*2\), not"):
             log.add(command, falsify=_result(OK, 2))
 
     def test_what_was_applied_twice_shows_in_what_follows(self) -> None:

@@ -20,6 +20,10 @@ class View:
     name: str
     incarnation: int = 1
     is_leader: bool = False
+    is_ready_leader: bool = False
+    vote: str | None = None
+    applied_index: int = 0
+    counted: dict[str, int] = field(default_factory=dict)
     term: int = 1
     commit_index: int = 0
     snapshot_index: int = 0
@@ -36,6 +40,9 @@ class View:
     def entry(self, index: int) -> Entry:
         return self.entries[index - self.first_index]
 
+    def matches(self) -> dict[str, int]:
+        return self.counted
+
 
 class Cluster:
     """Replicas "a", "b" and "c" with one entry each, and what is told of them."""
@@ -44,7 +51,9 @@ class Cluster:
         self.checks = RaftChecks(3)
         self.views = {name: View(name, entries=[(b"", 1, 0)]) for name in "abc"}
         for view in self.views.values():
+            view.term = 0
             self.checks.recovered(view, 0, None)
+            view.term = 1
 
     def write(self, names: str, *entries: tuple[int, int], sync: bool = True, command: bytes = b"") -> None:
         """Let replicas append entries (index, term)."""
@@ -79,8 +88,10 @@ class Cluster:
             setattr(self.views[name], what, value)
         self.checks.look_at(self.views[name])
 
-    def lead(self, name: str, term: int) -> None:
-        """Let a replica be seen as the leader of a term."""
+    def lead(self, name: str, term: int, voters: str = "abc") -> None:
+        """Let a replica be seen as the leader of a term; these voted for it, or else for another."""
+        for voter in voters:
+            self.checks._votes.setdefault((voter, term), name)
         self.look(name, is_leader=True, term=term)
 
     def say(self, name: str, kind: str, peer: str = "b", **body: Any) -> None:
@@ -95,7 +106,12 @@ class Cluster:
         term, vote = now.pop("term", durable.term), now.pop("vote", durable.vote)
         kept = [e for e in view.entries if durable.terms.get(e[1]) == e[2]]
         self.views[name] = View(
-            name, view.incarnation + 1, term=term, entries=kept if entries is None else entries, **now
+            name,
+            view.incarnation + 1,
+            term=term,
+            vote=vote,
+            entries=kept if entries is None else entries,
+            **now,
         )
         self.checks.recovered(self.views[name], term, vote)
 
@@ -432,3 +448,106 @@ def test_a_durable_log_is_what_was_synced() -> None:
     log.pending += [("clear", None), ("add", (7, 3)), ("add", (8, 3)), ("truncate", 8)]
     assert log.after_pending().state_above(0) == ({7: 3}, 1, "a")
     assert log.state_above(1) == ({2: 1}, 1, "a")
+
+
+class TestElectedByAMajority:
+    def test_a_majority_voted(self) -> None:
+        cluster = Cluster()
+        cluster.lead("a", 2, voters="ab")
+
+    def test_votes_of_another_term_are_none(self) -> None:
+        cluster = Cluster()
+        cluster.checks._votes["b", 1] = cluster.checks._votes["c", 1] = "a"
+        rejects("elected by a majority", cluster.lead, "a", 2, voters="a")
+
+    def test_votes_for_others_are_none(self) -> None:
+        cluster = Cluster()
+        cluster.checks._votes["b", 2] = cluster.checks._votes["c", 2] = "b"
+        rejects("elected by a majority", cluster.lead, "a", 2)
+
+
+class TestCountedSoDurable:
+    def test_what_is_counted_is_durable(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 2))
+        cluster.views["a"].counted = {"b": 2, "c": 1}
+        cluster.lead("a", 2)
+
+    def test_what_is_not_synced_may_not_be_counted(self) -> None:
+        cluster = Cluster()
+        cluster.write("ac", (2, 2))
+        cluster.write("b", (2, 2), sync=False)
+        cluster.views["a"].counted = {"b": 2, "c": 2}
+        rejects("counted, so durable", cluster.lead, "a", 2)
+
+    def test_another_entry_at_that_index_may_not_be_counted(self) -> None:
+        cluster = Cluster()
+        cluster.write("a", (2, 2))
+        cluster.write("b", (2, 1))
+        cluster.views["a"].counted = {"b": 2}
+        rejects("counted, so durable", cluster.lead, "a", 2)
+
+    def test_what_a_later_leader_replaced_is_left_alone(self) -> None:
+        cluster = Cluster()
+        cluster.write("a", (2, 2))
+        cluster.write("b", (2, 3))
+        cluster.vote("b", 3, "c")
+        cluster.views["a"].counted = {"b": 2}
+        cluster.lead("a", 2)
+
+
+class TestOfItsOwnTerm:
+    def test_a_leader_commits_up_to_an_entry_of_its_own_term(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 1), (3, 2))
+        cluster.lead("a", 2)
+        cluster.look("a", commit_index=3)
+
+    def test_counting_an_earlier_term_is_not_enough(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 1), (3, 2))
+        cluster.lead("a", 2)
+        rejects("of its own term", cluster.look, "a", commit_index=2)
+
+    def test_what_it_had_committed_when_it_came_may_be_of_another_term(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 1))
+        cluster.views["a"].commit_index = 2
+        cluster.lead("a", 2)
+
+    def test_a_leader_serves_once_it_has_applied_an_entry_of_its_own(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 1), (3, 2))
+        cluster.lead("a", 2)
+        cluster.look("a", commit_index=3)
+        cluster.look("a", is_ready_leader=True, applied_index=3)
+        rejects("of its own term", cluster.look, "a", applied_index=2)
+
+
+class TestRemoving:
+    def test_what_is_not_committed_may_go(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 1))
+        cluster.write("a", (3, 1))
+        cluster.look("b", commit_index=2)
+        cluster.checks.removing(cluster.views["a"], 3)
+
+    def test_a_committed_entry_may_not_go(self) -> None:
+        cluster = Cluster()
+        cluster.write("abc", (2, 1))
+        cluster.look("b", commit_index=2)
+        rejects("committed is for ever", cluster.checks.removing, cluster.views["a"], 2)
+
+    def test_another_entry_at_a_committed_index_may_go(self) -> None:
+        cluster = Cluster()
+        cluster.write("bc", (2, 2))
+        cluster.write("a", (2, 1))
+        cluster.look("b", commit_index=2)
+        cluster.checks.removing(cluster.views["a"], 2)
+
+
+def test_a_replica_goes_on_with_the_vote_that_it_finds() -> None:
+    cluster = Cluster()
+    cluster.vote("a", 2, "b")
+    view = View("a", 2, term=2, vote=None, entries=[(b"", 1, 0)])
+    rejects("nothing goes back", cluster.checks.recovered, view, 2, "b")

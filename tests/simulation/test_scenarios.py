@@ -101,7 +101,7 @@ def test_clients_are_in_range(scenarios: list[Scenario]) -> None:
 def _targets(one: Scenario, each: Fault) -> set[str]:
     replicas = {*replica_names(one.settings), "leader", "follower"}
     clients = {f"c{number}" for number in range(1, len(one.clients) + 1)}
-    if each.kind in ("cut_client", "kill_client", "pause_client"):
+    if each.kind in ("cut_client", "fade_client", "kill_client", "pause_client"):
         return clients
     if each.kind == "crash_many":
         return {"minority", "majority", "all"}

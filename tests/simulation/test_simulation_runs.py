@@ -94,7 +94,7 @@ class TestRepetition:
     def test_a_reader_changes_nothing(self) -> None:
         lines: list[str] = []
         trace = Trace()
-        one = scenario(*self.FAULTS)
+        one = scenario(*self.FAULTS, rounds=4)
         hashes = {
             simulate(one).hash,
             simulate(one, trace.tell).hash,
@@ -141,6 +141,7 @@ ONE_FAULT: dict[str, Fault] = {
     "transfer": fault("transfer"),
     "snapshot": fault("snapshot"),
     "cut_client": fault("cut_client", "c1"),
+    "fade_client": fault("fade_client", "c1", factor=100),
     "kill_client": fault("kill_client", "c1"),
     "pause_client": fault("pause_client", "c1"),
 }

@@ -194,10 +194,10 @@ class FaultyDisk:
         self._changes.clear()
         self.kill()
 
-    def operation(self, kind: str, path: str, source: str = "") -> None:
+    def operation(self, kind: str, path: str) -> None:
         self.operations.append((kind, path))
         if self.on_operation is not None:
-            self.on_operation(kind, f"{source} > {path}" if source else path)
+            self.on_operation(kind, path)
         if self._fault is None:
             return
         after, wanted, error = self._fault
@@ -254,7 +254,7 @@ class FaultyDisk:
         self.done("remove", path)
 
     def rename(self, source: str, target: str) -> None:
-        self.operation("rename", target, source)
+        self.operation("rename", f"{source} > {target}")
         inode = self.files[source]
         inode.path = target
         self._change(target, {source: None, target: inode})

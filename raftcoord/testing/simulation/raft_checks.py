@@ -201,7 +201,7 @@ class RaftChecks:
         voters = {
             name for (name, in_term), choice in self._votes.items() if (in_term, choice) == (term, view.name)
         }
-        if 2 * len(voters | {view.name}) <= self.replicas:
+        if self.durable and 2 * len(voters | {view.name}) <= self.replicas:
             raise Violation(
                 "elected by a majority",
                 f"{view.name} leads in term {term}; it was voted for by {sorted(voters)}",
