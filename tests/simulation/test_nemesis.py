@@ -132,6 +132,33 @@ def test_blocks_of_overlapping_faults_add_up(idle: World) -> None:
     assert idle.network.rules.blocked() == []
 
 
+def test_a_replica_that_lures_clients_has_them_alone_and_then_loses_them(idle: World) -> None:
+    idle.nemesis.begin(fault("lure", "r3", last_ms=500, cut_ms=400, after_ms=100))
+    seen = []
+    for _ in range(3):
+        _pass(idle, 0.35)
+        blocked = idle.network.rules.blocked()
+        seen.append([("c1", name) in blocked and (name, "c1") in blocked for name in ("r1", "r3")])
+    assert seen == [[True, False], [True, True], [True, False]]
+
+
+def test_a_client_fades_and_then_is_cut_off(idle: World) -> None:
+    idle.nemesis.begin(fault("fade_client", "c1", factor=50, last_ms=400))
+    assert set(idle.network.rules._slow) == {(name, "c1") for name in idle.replicas}
+    assert idle.network.rules.blocked() == []
+    _pass(idle, 0.3)
+    assert len(idle.network.rules.blocked()) == 10
+    _pass(idle, 0.4)
+    assert (idle.network.rules.blocked(), idle.network.rules._slow) == ([], {})
+
+
+def test_a_failing_disk_may_take_its_host_down(world: World) -> None:
+    world.nemesis.begin(fault("fail_disk", "leader", moment="journal_sync", then_power_ms=1, last_ms=900))
+    _pass(world, 0.3)
+    (down,) = [host for host in world.replicas.values() if not host.is_up]
+    assert world.network.down_hosts.keys() == {down.name}
+
+
 def test_a_client_is_killed_and_started_again(world: World) -> None:
     processes = [world.clients["c1"].process]
     world.nemesis.begin(fault("kill_client", "c1"))
@@ -153,6 +180,8 @@ def test_nothing_is_wrong_any_more_when_all_is_healed(world: World) -> None:
         fault("pause_client", "c2"),
         fault("crash_at", "r5", moment="journal_write", nth=1000),
         fault("crash_at", "r5", moment="send:append_entries", nth=1000),
+        fault("lure", "r1", last_ms=2000, cut_ms=2000),
+        fault("fade_client", "c1", last_ms=2000),
         fault("crash_many", "minority", power=True),
     ):
         world.nemesis.begin(each)
@@ -162,6 +191,7 @@ def test_nothing_is_wrong_any_more_when_all_is_healed(world: World) -> None:
     world.nemesis.heal()
     assert (rules.blocked(), rules._slow) == ([], {})
     _pass(world, 10)
+    assert (rules.blocked(), rules._slow) == ([], {}), "a part of a fault that was to come did come"
     assert world.network.down_hosts == {}
     for host in world.replicas.values():
         assert host.is_serving

@@ -130,6 +130,7 @@ ONE_FAULT: dict[str, Fault] = {
     "stop": fault("stop"),
     "pause": fault("pause"),
     "partition": fault("partition", shape="isolate", reset=True),
+    "lure": fault("lure", cut_ms=700, after_ms=5),
     "stall": fault("stall"),
     "slow_links": fault("slow_links", factor=30),
     "reset": fault("reset"),

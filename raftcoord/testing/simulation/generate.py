@@ -273,6 +273,7 @@ FAULT_WEIGHTS: Final[dict[str, int]] = {
     "stop": 2,
     "pause": 3,
     "partition": 9,
+    "lure": 2,
     "stall": 2,
     "slow_links": 1,
     "reset": 3,
@@ -298,7 +299,7 @@ _COMMON_MOMENTS: Final = frozenset(
 _MOMENT_WEIGHTS: Final = [
     1 if moment in _RARE_MOMENTS else 6 if moment in _COMMON_MOMENTS else 3 for moment in ALL_MOMENTS
 ]
-_NEEDS_PEERS: Final = frozenset({"partition", "stall", "transfer"})
+_NEEDS_PEERS: Final = frozenset({"partition", "lure", "stall", "transfer"})
 _SHAPES: Final = ("isolate", "isolate", "halves", "bridge", "ring", "deaf", "mute")
 _TARGETS: Final = ("leader", "leader", "follower", "any")
 
@@ -348,6 +349,10 @@ def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[st
     return _target(rng, settings), options
 
 
+def _lure(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
+    return "leader", {"cut_ms": rng.choice((700, 2000, 4000)), "after_ms": rng.choice((1, 5, 20))}
+
+
 def _slow_links(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
     return _target(rng, settings), {"factor": rng.choice((5, 30, 200))}
 
@@ -395,6 +400,7 @@ _MAKERS: Final[dict[str, Maker]] = {
     "crash_many": _crash_many,
     "crash_at": _crash_at,
     "partition": _partition,
+    "lure": _lure,
     "slow_links": _slow_links,
     "slow_disk": _slow_disk,
     "fail_disk": _fail_disk,

@@ -52,6 +52,7 @@ class Nemesis:
         self._world, self._rng = world, rng
         self._undo: dict[int, Callable[[], None]] = {}
         self._count = 0
+        self._is_healed = False
         self._message_traps: list[
             tuple[str, str, int, Callable[[], None]]
         ] = []  # moment, sender, nth, action
@@ -68,6 +69,7 @@ class Nemesis:
 
     def heal(self) -> None:
         """End everything that is wrong."""
+        self._is_healed = True
         self._message_traps.clear()
         for number in list(self._undo):
             self._end(number)
@@ -79,6 +81,10 @@ class Nemesis:
     def _excuse_nobody(self) -> None:
         for host in self._world.replicas.values():
             host.excuse = None
+
+    def _later(self, delay_s: float, action: Callable[[], None]) -> None:
+        """Let the next part of a fault happen, unless everything was healed meanwhile."""
+        self._world.scheduler.after(delay_s, lambda: None if self._is_healed else action())
 
     def _until(self, last_ms: int, undo: Callable[[], None]) -> None:
         self._count += 1
@@ -214,6 +220,29 @@ class Nemesis:
     def cut_client(self, fault: Fault) -> None:
         self._block(_both_ways([fault.target], list(self._world.replicas)), fault.last_ms)
 
+    def lure(self, fault: Fault) -> None:
+        """A replica stands still, gets all clients meanwhile, runs again, and then they reach nobody.
+
+        If it was the leader it is deposed by then, and the first that it does is to answer them.
+        """
+        host = self._replica(fault.target)
+        pause_s, cut_ms = fault.last_ms / 1000, int(fault.options.get("cut_ms", 1000))
+        clients = list(self._world.clients)
+        others = [name for name in self._world.replicas if name != host.name]
+        self.pause(fault)
+
+        def gather_clients() -> None:
+            for client in clients:
+                for replica in self._world.replicas:
+                    self._world.network.reset(client, replica)
+            self._block(_both_ways(clients, others), fault.last_ms + cut_ms)
+
+        def cut_clients_off() -> None:
+            self._block(_both_ways(clients, [host.name]), cut_ms)
+
+        self._later(pause_s * 0.6, gather_clients)
+        self._later(pause_s + float(fault.options.get("after_ms", 5)) / 1000, cut_clients_off)
+
     def stall(self, fault: Fault) -> None:
         target = self._replica(fault.target).name
         other = self._rng.choice([name for name in self._world.replicas if name != target] or [target])
@@ -223,7 +252,7 @@ class Nemesis:
         """A client hears late, and then nothing: what it was told last is old by then."""
         directions = [(replica, fault.target) for replica in self._world.replicas]
         self._slow_down(directions, float(fault.options.get("factor", 100)), fault.last_ms)
-        self._world.scheduler.after(fault.last_ms / 2000, self.cut_client, fault)
+        self._later(fault.last_ms / 2000, lambda: self.cut_client(fault))
 
     def slow_links(self, fault: Fault) -> None:
         hosts = [*self._world.replicas, *self._world.clients]
@@ -258,8 +287,7 @@ class Nemesis:
         def action() -> None:
             host.excuse = "its disk failed"
             if power_ms is not None:
-                crash = partial(host.crash, power=True, down_s=fault.last_ms / 1000)
-                self._world.scheduler.after(power_ms / 1000, crash)
+                self._later(power_ms / 1000, partial(host.crash, power=True, down_s=fault.last_ms / 1000))
             raise OSError(number, os.strerror(number))
 
         host.disk.arm(fault.options["moment"], int(fault.options.get("nth", 1)), action)
@@ -360,6 +388,7 @@ FAULTS: Final[dict[str, Callable[[Nemesis, Fault], None]]] = {
     "stop": Nemesis.stop,
     "pause": Nemesis.pause,
     "partition": Nemesis.partition,
+    "lure": Nemesis.lure,
     "stall": Nemesis.stall,
     "slow_links": Nemesis.slow_links,
     "fade_client": Nemesis.fade_client,
