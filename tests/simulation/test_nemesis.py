@@ -69,6 +69,13 @@ def test_a_crash_at_a_moment_hits_one(world: World, power: bool) -> None:
     assert (leader in world.network.down_hosts) == power
 
 
+def test_a_crash_at_a_moment_may_come_twice(world: World) -> None:
+    leader = world.replicas[_leader(world)]
+    world.nemesis.begin(fault("crash_at", leader.name, moment="journal_sync", twice=True, last_ms=50))
+    _pass(world, 1)
+    assert leader.incarnation == 3
+
+
 def test_the_nth_message(world: World) -> None:
     name = "r1" if _leader(world) != "r1" else "r2"
     world.nemesis.begin(fault("crash_at", name, moment="send:next_node_idx", nth=5, last_ms=5000))

@@ -337,7 +337,7 @@ def _crash_at(rng: random.Random, settings: Settings, clients: int) -> tuple[str
     nth = rng.choice((1, 1, 2, 5))
     target = rng.choice(("anyone", "anyone", "anyone", _target(rng, settings)))
     options = {"moment": moment, "nth": nth, "power": rng.random() < 0.5}
-    return target, options | {"after": rng.random() < 0.35}
+    return target, options | {"after": rng.random() < 0.35, "twice": rng.random() < 0.25}
 
 
 def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:

@@ -153,6 +153,9 @@ class Nemesis:
             is_sprung = True
             self._world.trace("crash_at", (host.name, moment))
             self.happened[f"crash_at {moment}"] = self.happened.get(f"crash_at {moment}", 0) + 1
+            if fault.options.get("twice"):  # and again when the restarted process comes to that point
+                again = partial(host.crash_now, power=True, down_s=fault.last_ms / 1000)
+                self._set_trap(host, fault, moment, 1, again)
             host.crash_now(power=power, down_s=fault.last_ms / 1000)
 
         for host in hosts:
