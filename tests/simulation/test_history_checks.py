@@ -9,10 +9,10 @@ import pytest
 from raftcoord.client.aio_variable import UNSET
 from raftcoord.protocol.errors import LimitReached, NotHolder, QueueClosed, WrongType
 from raftcoord.protocol.values import pack_name, pack_value
-from raftcoord.testing.simulation.clients import Outcome, Record
 from raftcoord.testing.simulation.history_checks import check_histories
 from raftcoord.testing.simulation.model import Model
 from raftcoord.testing.simulation.model.queue import Item, Queue
+from raftcoord.testing.simulation.records import Outcome, Record
 from raftcoord.testing.simulation.violation import Violation
 
 OPEN = float("inf")

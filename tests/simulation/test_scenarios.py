@@ -10,12 +10,13 @@ from little_scenarios import fault, scenario
 
 from raftcoord.consensus import messages as m
 from raftcoord.testing.simulation import generate as tables
-from raftcoord.testing.simulation.clients import STEPS
+from raftcoord.testing.simulation import workload
 from raftcoord.testing.simulation.disk import MOMENTS
 from raftcoord.testing.simulation.generate import generate
 from raftcoord.testing.simulation.hosts import _server_config, replica_names
 from raftcoord.testing.simulation.nemesis import ALL_MOMENTS, FAULTS, MESSAGE_MOMENTS
 from raftcoord.testing.simulation.scenario import Fault, Scenario, decode, encode
+from raftcoord.testing.simulation.steps import STEPS
 
 SEEDS = 400
 
@@ -88,9 +89,9 @@ def test_clients_are_in_range(scenarios: list[Scenario]) -> None:
             assert plan.ttl_ms >= 500
             assert 1 <= len(plan.threads) <= 3
             for step in itertools.chain(*plan.threads):
-                group = tables.STEP_WEIGHTS[step.kind][1]
-                others = tables.NAMES["counter"] if step.kind == "get" else ()  # counters are read as well
-                assert step.name in (*tables.NAMES[group], *others)
+                group = workload.STEP_WEIGHTS[step.kind][1]
+                others = workload.NAMES["counter"] if step.kind == "get" else ()  # counters are read as well
+                assert step.name in (*workload.NAMES[group], *others)
                 assert step.think_ms >= 0
                 assert step.count >= 1
                 # What waits for others must end, or its caller must give up.
@@ -138,9 +139,9 @@ def test_some_seeds_leave_much_out(scenarios: list[Scenario]) -> None:
 
 
 def test_the_tables_know_the_same_kinds() -> None:
-    assert set(tables.STEP_WEIGHTS) == set(STEPS)
-    assert {group for _, group in tables.STEP_WEIGHTS.values()} == set(tables.NAMES)
-    assert set(STEPS) >= tables._CANCELLED >= tables._WAITS
+    assert set(workload.STEP_WEIGHTS) == set(STEPS)
+    assert {group for _, group in workload.STEP_WEIGHTS.values()} == set(workload.NAMES)
+    assert set(STEPS) >= workload._CANCELLED >= workload._WAITS
     assert set(tables.FAULT_WEIGHTS) == set(FAULTS)
     assert set(FAULTS) >= set(tables._MAKERS) | tables._NEEDS_PEERS
     assert len(tables._MOMENT_WEIGHTS) == len(ALL_MOMENTS) == len(set(ALL_MOMENTS))

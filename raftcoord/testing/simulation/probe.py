@@ -232,5 +232,5 @@ def state_of(machine: Machine) -> list[Any]:
     context = machine._context
     values: list[Any] = [machine.now_ms, context.number]
     values.append([session.fields() for session in context.sessions.values()])
-    values.extend([item.fields() for item in kind.table.values()] for kind in machine._kinds)
+    values.extend([item.fields() for item in kind.stored()] for kind in machine._kinds)
     return values

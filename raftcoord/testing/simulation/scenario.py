@@ -36,12 +36,12 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call of a client.
 
     Attributes:
-        kind: a key of `clients.STEPS`.
+        kind: a key of `steps.STEPS`.
         think_ms: pause before it.
         timeout_ms: of the call; None waits for ever.
         cancel_ms: the caller gives up after so long.
-        count: items of a batch, or the number that is added.
-        hold_ms: how long a lock is held.
+        count: items of a batch, the number that is added, how many locks, levels or messages.
+        hold_ms: how long a lock is held, an item is worked on, or a variable lives.
     """
 
     kind: str

@@ -68,7 +68,7 @@ class Queues(ObjectKind):
         super().__init__(store)
         self.table: dict[bytes, Queue] = {}
         self.taken: list[Taken] = []
-        self.given_back: list[bytes] = []  # every item that ever came back
+        self.given_back: list[bytes] = []  # every item that ever came back from a loan
 
     def names(self) -> Iterable[bytes]:
         return self.table
@@ -180,7 +180,8 @@ class Queues(ObjectKind):
     def _give_back(self, taken: Taken) -> None:
         self.taken.remove(taken)
         taken.queue.items[:0] = taken.items
-        self.given_back += [item.value for item in taken.items]
+        if taken.fence is None:
+            self.given_back += [item.value for item in taken.items]
 
     def _bury(self, claim: Taken) -> None:
         self.taken.remove(claim)
