@@ -45,8 +45,8 @@ class Log:
 
     def __init__(self, sessions: int = 2) -> None:
         self.machine = Machine()
-        self.oracle = Oracle(lambda *grant: self.grants.append(grant))
-        self.grants: list[tuple[bytes, int, int]] = []
+        self.oracle = Oracle(lambda *news: self.news.append(news))
+        self.news: list[tuple[set[int], str]] = []  # fences that are held, and why that is told
         self.index = 1
         self.sequence = 0
         self.oracle.take_no_op(1)

@@ -187,6 +187,10 @@ class Oracle:
             if (history[-1][1] if history else None) != state:
                 history.append((self.index, state))
 
+    def places(self) -> list[Place]:
+        """Return all objects that ever were."""
+        return list(self._versions)
+
     def _seen_by_read(
         self, operation: Operation, arguments: list[Any], answer: tuple[int, Any], oldest: int
     ) -> int | None:

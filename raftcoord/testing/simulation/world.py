@@ -26,6 +26,7 @@ from raftcoord.testing.simulation.violation import Violation
 
 CLIENTS_DONE_S: Final = 60.0  # after everything healed, every call of every client has ended
 SETTLED_S: Final = 30.0  # and after that, all sessions have ended and all replicas are at one point
+_GONE_AT_THE_END: Final = ("sessions", "waiters", "locks", "multilocks", "rwlocks", "answers")
 
 
 class World:
@@ -215,11 +216,10 @@ class World:
         self.state_checks.compare_snapshots(machines)
         for name, machine in machines.items():
             counts = machine.counts()
-            left = {
-                what: counts[what] for what in ("sessions", "waiters", "locks", "answers") if counts[what]
-            }
+            left = {what: counts[what] for what in _GONE_AT_THE_END if counts[what]}
             if left:
                 raise Violation("the dead hold nothing", f"{name} still has {left}")
+        self.state_checks.compare_with_model(machines)
         check_histories(self.records, self.oracle.model, self.scenario.settings.fair_clocks)
 
     def close(self) -> None:
