@@ -52,10 +52,10 @@ class Log:
         self.oracle.take_no_op(1)
         self.sessions = [self.add(opening(number)).results[0][1] for number in range(sessions)]
 
-    def add(self, *commands: Command, falsify: Falsify = lambda applied: None) -> Applied:
+    def add(self, *commands: Command, falsify: Falsify = lambda applied: None, now_ms: int = 0) -> Applied:
         """Add an entry. Raises Violation."""
         self.index += 1
-        payload = entry(*commands)
+        payload = entry(*commands, now_ms=now_ms)
         applied = self.machine.apply_entry(payload)
         falsify(applied)
         self.oracle.take(self.index, payload, applied)

@@ -37,11 +37,11 @@ STEP_WEIGHTS: Final[dict[str, tuple[int, str]]] = {
     "watch_mortal": (1, "mortal"),
     "replace_mortal": (1, "mortal"),
     "put_work": (4, "work"),
-    "put_much_work": (2, "work"),
+    "put_much_work": (3, "work"),
     "take_work": (1, "work"),
-    "claim_ack": (5, "work"),
-    "claim_nack": (3, "work"),
-    "claim_abandon": (1, "work"),
+    "claim_ack": (6, "work"),
+    "claim_nack": (4, "work"),
+    "claim_abandon": (2, "work"),
     "take_dead": (1, "work"),
     "close_work": (1, "work"),
     "event_set": (3, "event"),
@@ -86,7 +86,7 @@ NAMES: Final[dict[str, tuple[str, ...]]] = {
     "multilock": ("m1+m2+m3", "m3+m2", "m2+m4+m1"),
     "rwlock": ("r1", "r2"),
     "semaphore": ("s2", "s1", "s3"),
-    "topic": ("t1", "last4", "aged400"),
+    "topic": ("last4", "t1", "aged400"),
 }
 _HELD: Final = frozenset({"lock", "rlock", "multilock", "read_lock", "write_lock", "semaphore"})
 _CLAIMS: Final = frozenset({"claim_ack", "claim_nack", "claim_abandon"})
@@ -196,6 +196,8 @@ _BUSY: Final[tuple[tuple[list[str], list[str]], ...]] = (
     (["publish"], ["read_topic", "topic_status"]),
     (["rlock"], ["lock_holder", "lock_waiters"]),
     (["update"], ["get"]),
+    (["put_work", "claim_ack", "claim_nack"], ["take_dead"]),
+    (["set_for_a_while", "set_ephemeral"], ["get_mortal", "watch_mortal"]),
 )
 
 
