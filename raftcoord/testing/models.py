@@ -269,3 +269,34 @@ _LOCK_STEPS: Final[_Steps] = {
     Release: _release,
     SessionEnd: _session_end,
 }
+
+
+# Events.
+
+
+@dataclass(frozen=True, slots=True)
+class SetEvent:
+    """`set()` -> whether it was clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClearEvent:
+    """`clear()` -> whether it was set."""
+
+
+@dataclass(frozen=True, slots=True)
+class IsSet:
+    """`is_set()`; also a `wait()` that ended in time, whose output is True."""
+
+
+class EventModel:
+    """An `Event`: its state is whether it is set."""
+
+    def initial(self) -> bool:
+        return False
+
+    def step(self, state: bool, operation_input: Any, output: Any) -> Iterable[Hashable]:
+        if isinstance(operation_input, IsSet):
+            return (state,) if output in (UNKNOWN, state) else ()
+        becomes = isinstance(operation_input, SetEvent)
+        return (becomes,) if output in (UNKNOWN, state != becomes) else ()

@@ -45,17 +45,17 @@ class Log:
 
     def __init__(self, sessions: int = 2) -> None:
         self.machine = Machine()
-        self.oracle = Oracle(lambda *grant: self.grants.append(grant))
-        self.grants: list[tuple[bytes, int, int]] = []
+        self.oracle = Oracle(lambda *news: self.news.append(news))
+        self.news: list[tuple[set[int], str]] = []  # fences that are held, and why that is told
         self.index = 1
         self.sequence = 0
         self.oracle.take_no_op(1)
         self.sessions = [self.add(opening(number)).results[0][1] for number in range(sessions)]
 
-    def add(self, *commands: Command, falsify: Falsify = lambda applied: None) -> Applied:
+    def add(self, *commands: Command, falsify: Falsify = lambda applied: None, now_ms: int = 0) -> Applied:
         """Add an entry. Raises Violation."""
         self.index += 1
-        payload = entry(*commands)
+        payload = entry(*commands, now_ms=now_ms)
         applied = self.machine.apply_entry(payload)
         falsify(applied)
         self.oracle.take(self.index, payload, applied)

@@ -25,6 +25,47 @@ CALLS = (
     ("locked", "l1"),
 )
 
+OTHER_CALLS = (
+    ("event_set", "e1"),
+    ("event_wait", "e1"),
+    ("event_clear", "e1"),
+    ("event_is_set", "e1"),
+    ("semaphore", "s2"),
+    ("semaphore_value", "s2"),
+    ("multilock", "m1+m2+m3"),
+    ("multilock_holders", "m1+m2+m3"),
+    ("rlock", "l1"),
+    ("lock_holder", "l1"),
+    ("lock_waiters", "l1"),
+    ("read_lock", "r1"),
+    ("write_lock", "r1"),
+    ("rwlock_status", "r1"),
+    ("publish", "last4"),
+    ("publish_many", "last4"),
+    ("read_topic", "last4"),
+    ("topic_status", "last4"),
+    ("update", "n1"),
+    ("set_for_a_while", "w1"),
+    ("set_ephemeral", "w2"),
+    ("get_mortal", "w2"),
+    ("put_much_work", "work2"),
+    ("claim_ack", "work2"),
+    ("claim_nack", "work2"),
+    ("claim_abandon", "work2"),
+    ("take_dead", "work2"),
+)
+
+
+def calling(*calls: tuple[str, str], clients: int = 1, **settings: Any) -> Scenario:
+    """Return a run without faults in which clients make these calls, one after the other."""
+    plan = ClientPlan(ttl_ms=1000, timeout_ms=4000, threads=(steps(*calls),))
+    return Scenario(
+        seed=1,
+        settings=Settings(**{"election_timeout_ms": 150, "heartbeat_ms": 30, **settings}),
+        clients=(plan,) * clients,
+        heal_ms=2000,
+    )
+
 
 def steps(*calls: tuple[str, str], think_ms: int = 20) -> tuple[Step, ...]:
     """Return calls (kind, name) of one thread."""

@@ -2,67 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
+from little_history import History
 
 from raftcoord.client.aio_variable import UNSET
+from raftcoord.client.errors import SemaphoreClosed, TopicDeleted
 from raftcoord.protocol.errors import LimitReached, NotHolder, QueueClosed, WrongType
-from raftcoord.protocol.values import pack_name, pack_value
-from raftcoord.testing.simulation.clients import Outcome, Record
-from raftcoord.testing.simulation.history_checks import check_histories
-from raftcoord.testing.simulation.model import Model
-from raftcoord.testing.simulation.model.queue import Item, Queue
-from raftcoord.testing.simulation.violation import Violation
-
-OPEN = float("inf")
-
-
-class History:
-    """Calls, one after the other unless their times say otherwise, and what is left in the end."""
-
-    def __init__(self) -> None:
-        self.records: list[Record] = []
-        self.store = Model()
-
-    def add(
-        self,
-        kind: str,
-        argument: Any = None,
-        result: Any = None,
-        *,
-        at: tuple[float, float] | None = None,
-        outcome: Outcome = Outcome.OK,
-        name: str = "x",
-    ) -> History:
-        """Add a call; without times it comes after all others."""
-        if at is None:
-            began = max((record.call_at for record in self.records), default=0)
-            ended = max((r.return_at for r in self.records if r.return_at < OPEN), default=0)
-            at = (max(began, ended) + 1, max(began, ended) + 2)
-        record = Record("c1", 1, 0, kind, name, argument, at[0])
-        record.result, record.outcome = result, outcome
-        record.return_at = at[1] if outcome is not Outcome.UNKNOWN else OPEN
-        self.records.append(record)
-        return self
-
-    def left(self, *values: str, name: str = "x") -> History:
-        """Say what is left in a queue."""
-        self.store.queues.table[pack_name(name)] = Queue(0, [Item(pack_value(value)) for value in values])
-        return self
-
-    def given_back(self, *values: str) -> History:
-        """Say what came back from those who took it."""
-        self.store.queues.given_back += [pack_value(value) for value in values]
-        return self
-
-    def check(self) -> None:
-        check_histories(self.records, self.store)
-
-    def rejected(self, invariant: str, text: str | None = None) -> None:
-        with pytest.raises(Violation, match=text) as caught:
-            self.check()
-        assert caught.value.invariant == invariant
+from raftcoord.testing.simulation.records import Outcome
 
 
 def test_no_calls_are_fine() -> None:
@@ -213,6 +159,84 @@ class TestQueues:
         history = History().add("put", ["a"]).add("close_queue", None, True)
         history.add("take", 1, QueueClosed("x")).check()
         history.add("take", 1, "b").rejected("items are conserved", "never put")
+
+
+class TestClosed:
+    @pytest.mark.parametrize(
+        ("kind", "error"),
+        [
+            ("close_queue", QueueClosed("x")),
+            ("close_semaphore", SemaphoreClosed("x")),
+            ("delete_topic", TopicDeleted("x")),
+        ],
+    )
+    def test_somebody_must_have_closed_it(self, kind: str, error: Exception) -> None:
+        History().add(kind, None, True).add("claim", None, error).check()
+        for history in (
+            History().add("claim", None, error),
+            History().add(kind, None, True, name="y").add("claim", None, error),
+            History().add("set", "a").add("claim", None, error),
+        ):
+            history.rejected("no call is refused without reason", "claim")
+
+
+class TestMortalVariables:
+    """Variables that are unset by time, or with a session."""
+
+    def test_they_may_be_there_and_may_be_gone(self) -> None:
+        for kind, argument in (("set_for_a_while", ("a", 0.5)), ("set_ephemeral", "a")):
+            for seen in (("a", 5), (UNSET, 0)):
+                History().add(kind, argument).add("get", None, seen).check(fair_clocks=True)
+
+    def test_they_do_not_come_back(self) -> None:
+        history = History().add("set_ephemeral", "a").add("get", None, (UNSET, 0)).add("get", None, ("a", 5))
+        history.rejected("linearizable", "variable x")
+
+    def test_others_stay(self) -> None:
+        history = History().add("set_ephemeral", "a").add("get", None, (UNSET, 0)).add("set", "b")
+        history.add("get", None, (UNSET, 0)).rejected("linearizable", "variable x")
+
+    def test_a_time_to_live_is_lived(self) -> None:
+        def history(until: float) -> History:
+            record = History().add("set_for_a_while", ("a", 2.0), at=(1, 2))
+            return record.add("get", None, (UNSET, 0), at=(2.1, until))
+
+        history(2.9).check()
+        history(2.9).rejected("linearizable", "variable x", fair_clocks=True)
+        history(3.1).check(fair_clocks=True)
+
+    def test_an_update_adds(self) -> None:
+        History().add("update", 2, 2).add("update", 1, 3).add("get", None, (3, 9)).check()
+        History().add("update", 2, 2).add("update", 1, 2).rejected("linearizable", "variable x")
+
+
+class TestEvents:
+    def test_one_after_the_other(self) -> None:
+        history = History().add("event_is_set", None, False).add("event_set", None, True)
+        history.add("event_set", None, False).add("event_wait", True, True).add("event_wait", False, True)
+        history.add("event_clear", None, True).add("event_clear", None, False)
+        history.add("event_wait", False, False).add("event_wait", True, False).check()
+
+    def test_a_wait_may_see_it_for_a_moment(self) -> None:
+        history = History().add("event_wait", True, True, at=(1, 9)).add("event_set", None, True, at=(2, 3))
+        history.add("event_clear", None, True, at=(4, 5)).check()
+
+    def test_a_wait_that_ends_without_reason(self) -> None:
+        History().add("event_wait", True, True).rejected("linearizable", "event x")
+
+    def test_an_event_that_is_set_and_is_not(self) -> None:
+        for kind, argument, result in (("event_is_set", None, False), ("event_wait", False, False)):
+            history = History().add("event_set", None, True).add(kind, argument, result)
+            history.rejected("linearizable", "event x")
+
+    def test_two_who_found_it_clear(self) -> None:
+        history = History().add("event_set", None, True).add("event_set", None, True)
+        history.rejected("linearizable", "event x")
+
+    def test_what_is_unknown_may_have_happened(self) -> None:
+        for seen in (True, False):
+            history = History().add("event_set", None, outcome=Outcome.UNKNOWN)
+            history.add("event_set", None, outcome=Outcome.FAILED).add("event_is_set", None, seen).check()
 
 
 class TestRefusals:

@@ -52,7 +52,12 @@ class TestResults:
         log.do(0, Op.QUEUE_CLOSE, Q)
         log.do(0, Op.CLOSE_SESSION)
         assert log.oracle.model.sessions == {}
-        assert [name for name, _, _ in log.grants] == [L, L]
+        assert [(held, why.split(" of ")[0].split(" ", 3)[3]) for held, why in log.news] == [
+            ({fence}, "LOCK_ACQUIRE"),
+            ({fence + 1}, "LOCK_ACQUIRE"),
+            (set(), f"sessions {log.sessions[1:]} ended"),
+            (set(), f"sessions {log.sessions[:1]} ended"),
+        ]
 
     @pytest.mark.parametrize(
         ("command", "falsify"),
@@ -266,13 +271,13 @@ class TestFences:
         log = Log()
         fence = log.do(0, Op.LOCK_ACQUIRE, L, True)[1]
         log.do(1, Op.LOCK_ACQUIRE, L, True)
-        assert log.grants == [(L, log.sessions[0], fence)]
+        assert [held for held, _ in log.news] == [{fence}]
         _rejected(log, "fences grow", 0, Op.LOCK_RELEASE, L, fence, falsify=_effect(payload=fence))
         log = Log()
         fence = log.do(0, Op.LOCK_ACQUIRE, L, True)[1]
         log.do(1, Op.LOCK_ACQUIRE, L, True)
         log.do(0, Op.LOCK_RELEASE, L, fence)
-        assert [grant[1] for grant in log.grants] == log.sessions
+        assert [held for held, _ in log.news] == [{fence}, {fence + 1}]
 
 
 def test_the_sum_of_numbers_is_the_models() -> None:

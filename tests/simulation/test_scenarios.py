@@ -10,12 +10,13 @@ from little_scenarios import fault, scenario
 
 from raftcoord.consensus import messages as m
 from raftcoord.testing.simulation import generate as tables
-from raftcoord.testing.simulation.clients import STEPS
+from raftcoord.testing.simulation import workload
 from raftcoord.testing.simulation.disk import MOMENTS
 from raftcoord.testing.simulation.generate import generate
 from raftcoord.testing.simulation.hosts import _server_config, replica_names
 from raftcoord.testing.simulation.nemesis import ALL_MOMENTS, FAULTS, MESSAGE_MOMENTS
 from raftcoord.testing.simulation.scenario import Fault, Scenario, decode, encode
+from raftcoord.testing.simulation.steps import STEPS
 
 SEEDS = 400
 
@@ -88,13 +89,13 @@ def test_clients_are_in_range(scenarios: list[Scenario]) -> None:
             assert plan.ttl_ms >= 500
             assert 1 <= len(plan.threads) <= 3
             for step in itertools.chain(*plan.threads):
-                group = tables.STEP_WEIGHTS[step.kind][1]
-                others = tables.NAMES["counter"] if step.kind == "get" else ()  # counters are read as well
-                assert step.name in (*tables.NAMES[group], *others)
+                group = workload.STEP_WEIGHTS[step.kind][1]
+                others = workload.NAMES["counter"] if step.kind == "get" else ()  # counters are read as well
+                assert step.name in (*workload.NAMES[group], *others)
                 assert step.think_ms >= 0
                 assert step.count >= 1
                 # What waits for others must end, or its caller must give up.
-                waits = step.kind in ("take", "take_batch", "watch", "lock")
+                waits = step.kind in workload._WAITS
                 assert not waits or step.timeout_ms is not None or step.cancel_ms is not None
 
 
@@ -137,10 +138,29 @@ def test_some_seeds_leave_much_out(scenarios: list[Scenario]) -> None:
     assert min(kinds) <= 5 < 10 <= max(kinds)
 
 
+def test_each_seed_has_some_kinds_of_objects_and_the_oldest_make_half_of_the_calls(
+    scenarios: list[Scenario],
+) -> None:
+    calls = Counter(
+        step.kind for one in scenarios for plan in one.clients for step in itertools.chain(*plan.threads)
+    )
+    in_a_theme = frozenset[str]().union(*workload.THEMES)
+    assert 0.4 < sum(calls[kind] for kind in in_a_theme) / calls.total() < 0.6
+    for theme in workload.THEMES:
+        having = sum(
+            any(step.kind in theme for plan in one.clients for step in itertools.chain(*plan.threads))
+            for one in scenarios
+        )
+        assert SEEDS / 10 < having < SEEDS / 2
+
+
 def test_the_tables_know_the_same_kinds() -> None:
-    assert set(tables.STEP_WEIGHTS) == set(STEPS)
-    assert {group for _, group in tables.STEP_WEIGHTS.values()} == set(tables.NAMES)
-    assert set(STEPS) >= tables._CANCELLED >= tables._WAITS
+    assert set(workload.STEP_WEIGHTS) == set(STEPS)
+    assert {group for _, group in workload.STEP_WEIGHTS.values()} == set(workload.NAMES)
+    assert set(STEPS) >= workload._CANCELLED | workload._WAITS
+    assert {"rlock"} == workload._WAITS - workload._CANCELLED
+    assert frozenset[str]().union(*workload.THEMES) < set(STEPS)
+    assert {kind for kinds in workload._BUSY for kind in itertools.chain(*kinds)} <= set(STEPS)
     assert set(tables.FAULT_WEIGHTS) == set(FAULTS)
     assert set(FAULTS) >= set(tables._MAKERS) | tables._NEEDS_PEERS
     assert len(tables._MOMENT_WEIGHTS) == len(ALL_MOMENTS) == len(set(ALL_MOMENTS))

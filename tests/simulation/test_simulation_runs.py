@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 from little_scenarios import after_run, fault, scenario
 
-from raftcoord.testing.simulation.clients import STEPS, Outcome
 from raftcoord.testing.simulation.disk import MOMENTS
 from raftcoord.testing.simulation.generate import generate
 from raftcoord.testing.simulation.nemesis import FAULTS, MESSAGE_MOMENTS
+from raftcoord.testing.simulation.records import Outcome
 from raftcoord.testing.simulation.scenario import Fault, Scenario
 from raftcoord.testing.simulation.simulation import Result, simulate
+from raftcoord.testing.simulation.steps import STEPS
 from raftcoord.testing.simulation.trace import KEPT_LINES, Trace
 from raftcoord.testing.simulation.world import World
 

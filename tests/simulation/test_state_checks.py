@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from little_log import ONE, TWO, Falsify, V, entry, expiring, opening
@@ -231,3 +232,58 @@ class TestState:
             "same log, same state",
             lambda: replicas.checks.on_snapshot("b", _index(4), replicas.machines["b"]),
         )
+
+    def test_several_locks_are_state(self) -> None:
+        acquire = entry([1, 99, 0, int(Operation.MULTILOCK_ACQUIRE), [b"m"], 1, True])
+        replicas = Replicas()
+        for name in "ab":
+            replicas.apply_all(name, 0, 5)
+            replicas.machines[name].apply_entry(acquire)
+        replicas.checks.on_snapshot("a", _index(4), replicas.machines["a"])
+        replicas.machines["b"].apply_entry(entry([1, 100, 0, int(Operation.MULTILOCK_RELEASE), 17]))
+        _rejected(
+            "same log, same state",
+            lambda: replicas.checks.on_snapshot("b", _index(4), replicas.machines["b"]),
+        )
+
+
+class TestModel:
+    """In the end every replica answers as the model does."""
+
+    MADE: tuple[tuple[Operation, list[Any]], ...] = (
+        (Operation.VARIABLE_SET, [V, ONE]),
+        (Operation.QUEUE_PUT, [b"q", 0, [ONE], True]),
+        (Operation.LOCK_ACQUIRE, [b"l", True]),
+        (Operation.EVENT_SET, [b"e"]),
+        (Operation.SEMAPHORE_ACQUIRE, [b"s", 2, True]),
+        (Operation.MULTILOCK_ACQUIRE, [[b"m", b"n"], 2, True]),
+        (Operation.RWLOCK_ACQUIRE, [b"r", True, True]),
+        (Operation.TOPIC_PUBLISH, [b"t", [9, 99, 0], [ONE, TWO]]),
+    )
+    # What else a replica may have done, without a change to how many of everything there are.
+    CHANGES: tuple[tuple[Operation, list[Any]], ...] = (
+        (Operation.VARIABLE_SET, [V, TWO]),
+        (Operation.QUEUE_PUT, [b"q", 0, [TWO], True]),
+        (Operation.SEMAPHORE_ACQUIRE, [b"s", 2, True]),
+        (Operation.RWLOCK_ACQUIRE, [b"r", True, True]),
+        (Operation.TOPIC_PUBLISH, [b"t", [9, 99, 0], [TWO]]),
+        (Operation.TOPIC_PUBLISH, [b"t", [1, 99, 0], [ONE]]),
+    )
+
+    def _replicas(self) -> Replicas:
+        replicas = Replicas()
+        replicas.apply("a", 0)
+        for number, (operation, arguments) in enumerate(self.MADE, start=1):
+            replicas.apply("a", number, payload=entry([1, number, number - 1, int(operation), *arguments]))
+        return replicas
+
+    def test_what_was_made_is_there(self) -> None:
+        replicas = self._replicas()
+        replicas.checks.compare_with_model({"a": replicas.machines["a"]})
+        _rejected("machine", lambda: replicas.checks.compare_with_model({"b": replicas.machines["b"]}))
+
+    @pytest.mark.parametrize(("operation", "arguments"), CHANGES)
+    def test_what_is_otherwise_is_seen(self, operation: Operation, arguments: list[Any]) -> None:
+        replicas, number = self._replicas(), len(self.MADE)
+        replicas.machines["a"].apply_entry(entry([1, number + 1, number, int(operation), *arguments]))
+        _rejected("machine", lambda: replicas.checks.compare_with_model({"a": replicas.machines["a"]}))

@@ -19,6 +19,7 @@ from raftcoord.testing.simulation.bit_rot import Rot
 from raftcoord.testing.simulation.clients import ClientHost
 from raftcoord.testing.simulation.faulty_disk import FaultyDisk, Inode
 from raftcoord.testing.simulation.hosts import ReplicaHost
+from raftcoord.testing.simulation.objects import Belief
 from raftcoord.testing.simulation.scenario import Scenario
 from raftcoord.testing.simulation.simulation import simulate
 from raftcoord.testing.simulation.world import World
@@ -73,8 +74,8 @@ def test_damage_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_holder(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ClientHost, "believes_to_hold", lambda client, name: [1])
-    assert "takes itself for its holder with fence 1" in _broken(scenario(), "one holder")
+    monkeypatch.setattr(ClientHost, "beliefs", lambda client: [Belief("lock 'l1'", 1)])
+    assert "takes itself for a holder of lock 'l1' with fence=1" in _broken(scenario(), "one holder")
     assert simulate(scenario(fair_clocks=False)).violation is None
 
 

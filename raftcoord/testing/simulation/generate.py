@@ -14,36 +14,12 @@ from typing import Any, Final
 import msgspec
 
 from raftcoord.testing.simulation.nemesis import ALL_MOMENTS
-from raftcoord.testing.simulation.scenario import ClientPlan, Fault, Scenario, Settings, Step
+from raftcoord.testing.simulation.scenario import Fault, Scenario, Settings
 from raftcoord.testing.simulation.scheduler import stream
+from raftcoord.testing.simulation.workload import busy_readers, mixed_clients
 
-# What is called, how often compared with the others, on which kind of name.
-STEP_WEIGHTS: Final[dict[str, tuple[int, str]]] = {
-    "set": (4, "variable"),
-    "get": (6, "variable"),
-    "compare_and_set": (3, "variable"),
-    "compare_revision_and_set": (2, "variable"),
-    "delete": (1, "variable"),
-    "watch": (2, "variable"),
-    "add": (5, "counter"),
-    "put": (6, "queue"),
-    "put_many": (2, "queue"),
-    "take": (7, "queue"),
-    "take_batch": (2, "queue"),
-    "drain": (1, "queue"),
-    "qsize": (1, "queue"),
-    "close_queue": (1, "queue"),
-    "lock": (6, "lock"),
-    "locked": (1, "lock"),
-}
 DEPOSED_SHARE: Final = 0.25  # of all seeds with several replicas
 SLOW_ELECTIONS_SHARE: Final = 0.1
-NAMES: Final[dict[str, tuple[str, ...]]] = {
-    "variable": ("v1", "v2"),
-    "counter": ("n1", "n2"),
-    "queue": ("q1", "bounded3"),
-    "lock": ("l1", "l2"),
-}
 TUNING: Final[dict[str, tuple[int, ...]]] = {
     "batches_in_flight": (2, 5, 5),
     "batch_commands": (1, 3),
@@ -56,8 +32,6 @@ TUNING: Final[dict[str, tuple[int, ...]]] = {
     "client_requests_in_flight": (1, 2),
     "client_confirmations_listed": (1, 3),
 }
-_WAITS: Final = frozenset({"get", "watch", "put", "put_many", "take", "take_batch", "lock"})
-_CANCELLED: Final = _WAITS | {"set", "add", "drain"}
 
 
 def generate(seed: int) -> Scenario:
@@ -67,16 +41,16 @@ def generate(seed: int) -> Scenario:
     heal_ms = rng.randrange(2500, 7000)
     profile = rng.random() if settings.replicas > 1 else 1.0
     if profile < DEPOSED_SHARE:
-        clients = _busy_readers(rng, heal_ms)
+        clients = busy_readers(rng, heal_ms)
         faults = _depositions(rng, settings, heal_ms)
         if rng.random() < 0.7:  # a leader that hears of nothing writes a long tail that is replaced later
             tuning = settings.tuning | {"batches_in_flight": 8, "batch_commands": 1}
             settings = msgspec.structs.replace(settings, tuning=tuning)
     elif profile < DEPOSED_SHARE + SLOW_ELECTIONS_SHARE:
-        clients = _clients(rng, heal_ms)
+        clients = mixed_clients(rng, heal_ms)
         faults = _slow_elections(rng, settings, heal_ms)
     else:
-        clients = _clients(rng, heal_ms)
+        clients = mixed_clients(rng, heal_ms)
         faults = _faults(rng, settings, len(clients), heal_ms)
     if any(fault.kind == "jump_clock" and not fault.target.startswith("c") for fault in faults):
         settings = msgspec.structs.replace(settings, fair_clocks=False)
@@ -104,93 +78,6 @@ def _settings(rng: random.Random) -> Settings:
         replica_rates=tuple(round(rng.uniform(low, high), 3) for _ in range(replicas)),
         fair_clocks=fair,
         tuning={name: rng.choice(values) for name, values in TUNING.items() if rng.random() < 0.3},
-    )
-
-
-# Clients.
-
-
-def _clients(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
-    kinds = [kind for kind in STEP_WEIGHTS if rng.random() < 0.6] or ["set", "get"]
-    groups = sorted({STEP_WEIGHTS[kind][1] for kind in kinds})
-    names = {group: NAMES[group][: rng.choice((1, 1, 2))] for group in groups}
-    if rng.random() < 0.5:
-        names = {group: names[group][-1:] if group == "queue" else names[group] for group in groups}
-    pace_ms = rng.choice((3, 20, 60, 150))
-    size = rng.choice((0, 0, 0, 0, 0, 1500, 6000))
-    return tuple(
-        ClientPlan(
-            ttl_ms=rng.choice((500, 800, 1500, 3000)),
-            timeout_ms=rng.choice((1000, 4000, 20_000)),
-            threads=tuple(
-                _thread(rng, kinds, names, pace_ms, heal_ms, size=size)
-                for _ in range(rng.choice((1, 1, 2, 3)))
-            ),
-        )
-        for _ in range(rng.choice((1, 2, 3, 3, 4, 5)))
-    )
-
-
-def _thread(
-    rng: random.Random,
-    kinds: list[str],
-    names: dict[str, tuple[str, ...]],
-    pace_ms: int,
-    heal_ms: int,
-    steps_max: int = 60,
-    size: int = 0,
-) -> tuple[Step, ...]:
-    weights = [STEP_WEIGHTS[kind][0] for kind in kinds]
-    steps: list[Step] = []
-    at_ms = 0
-    while at_ms < heal_ms and len(steps) < steps_max:
-        kind = rng.choices(kinds, weights)[0]
-        think_ms = round(rng.expovariate(1 / pace_ms))
-        at_ms += think_ms + 5
-        steps.append(_step(rng, kind, rng.choice(names[STEP_WEIGHTS[kind][1]]), think_ms, size))
-    return tuple(steps)
-
-
-def _step(rng: random.Random, kind: str, name: str, think_ms: int, size: int) -> Step:
-    timeout_ms: int | None = None
-    cancel_ms: int | None = None
-    if kind in _WAITS:
-        timeout_ms = rng.choice((0, 20, 100, 300, 1000, 3000))
-        if rng.random() < 0.05:
-            timeout_ms, cancel_ms = None, rng.choice((5, 50, 500, 2000))
-    if kind in _CANCELLED and cancel_ms is None and rng.random() < 0.04:
-        cancel_ms = rng.choice((1, 3, 10, 100))
-    return Step(
-        kind=kind,
-        name=name,
-        think_ms=think_ms,
-        timeout_ms=timeout_ms,
-        cancel_ms=cancel_ms,
-        cancel_at_answer=kind in _CANCELLED and rng.random() < 0.04,
-        count=rng.choice((1, 2, 3)),
-        size=rng.randrange(size) if size else 0,
-        hold_ms=rng.choice((0, 5, 30, 150, 800)) if kind == "lock" else 0,
-    )
-
-
-def _busy_readers(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
-    """Clients that change and read few objects without a pause, some of which stay long where they are."""
-    changes, reads = rng.choice(
-        ((["set"], ["get"]), (["add"], ["get"]), (["put", "take"], ["qsize"]), (["lock"], ["locked"]))
-    )
-    names = {group: NAMES[group][:1] for group in NAMES}
-    if changes == ["add"]:
-        names["variable"] = names["counter"]
-
-    def thread(kinds: list[str]) -> tuple[Step, ...]:
-        return _thread(rng, kinds, names, rng.choice((2, 10, 30)), heal_ms, steps_max=80)
-
-    # Who changes something waits for a deposed leader for ever, so reads are made beside that.
-    return tuple(
-        ClientPlan(
-            ttl_ms=rng.choice((500, 3000, 3000)), timeout_ms=4000, threads=(thread(changes), thread(reads))
-        )
-        for _ in range(rng.choice((2, 3, 4)))
     )
 
 

@@ -1,53 +1,80 @@
 """What the callers saw, judged without a look inside: the last word on linearizability.
 
+What callers saw of queues, of what they held, and of topics is judged in files of its own.
+
 Invariants of what is checked:
-  1. The history of every variable, of every lock, and of every queue from which nobody died or walked away
+  1. The history of every variable, lock and event, and of every queue from which nobody died or walked away
      is linearizable.
-  2. What was put is taken once: an acknowledged item is with one caller, or still in its queue. A second
-     caller may see it only if the session of the first ended in between.
+  2. A call is refused only when somebody closed or deleted what it was about.
 """
 
 from __future__ import annotations
 
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from raftcoord.client.aio_variable import UNSET
+from raftcoord.client.errors import SemaphoreClosed, TopicDeleted
 from raftcoord.protocol.errors import QueueClosed, Rejected
-from raftcoord.protocol.values import pack_name, unpack_value
 from raftcoord.testing import models
 from raftcoord.testing.linearizability import UNKNOWN, Model, Operation, Verdict, check
-from raftcoord.testing.queue_model import Drain, Put, PutMany, QueueModel, Size, Take, TakeBatch
-from raftcoord.testing.simulation.clients import Outcome, Record
+from raftcoord.testing.simulation.hold_checks import check_holds
 from raftcoord.testing.simulation.model import Model as Store
+from raftcoord.testing.simulation.queue_checks import check_queues
+from raftcoord.testing.simulation.records import Outcome, Record, operation_of
+from raftcoord.testing.simulation.topic_checks import check_topics
 from raftcoord.testing.simulation.violation import Violation
 
 STEPS_MAX: Final = 20_000  # of one search; undecided beyond that, which few histories are
 
 _VARIABLE_KINDS: Final = frozenset(
     {"set", "get", "watch", "compare_and_set", "compare_revision_and_set", "add", "delete"}
+    | {"update", "set_for_a_while", "set_ephemeral"}
 )
-_QUEUE_KINDS: Final = frozenset({"put", "take", "take_batch", "drain", "qsize", "close_queue"})
-_TAKES: Final = frozenset({"take", "take_batch", "drain"})
 _LOCK_KINDS: Final = frozenset({"acquire", "release"})
+_EVENT_KINDS: Final = frozenset({"event_set", "event_clear", "event_wait", "event_is_set"})
+_CLOSED_BY: Final[dict[type[Rejected], str]] = {
+    QueueClosed: "close_queue",
+    SemaphoreClosed: "close_semaphore",
+    TopicDeleted: "delete_topic",
+}
 
 
-def check_histories(records: list[Record], store: Store) -> None:
-    """Judge all calls of a run; `store` holds what is left at its end. Raises Violation."""
-    for record in records:
-        if isinstance(record.result, Rejected) and not isinstance(record.result, QueueClosed):
-            raise Violation("no call is refused without reason", f"{record}")
+def check_histories(records: list[Record], store: Store, fair_clocks: bool = False) -> None:
+    """Judge all calls of a run.
+
+    Args:
+        store: what is left at its end.
+        fair_clocks: see `Settings`.
+
+    Raises:
+        Violation: it cannot have been so.
+    """
+    _check_refusals(records)
     for name in _names(records, _VARIABLE_KINDS):
-        operations = [op for record in _of(records, name, _VARIABLE_KINDS) for op in _variable(record)]
+        variable_records = _of(records, name, _VARIABLE_KINDS)
+        operations = [op for record in variable_records for op in _variable(record, fair_clocks)]
         _require_linearizable(f"variable {name}", models.RegisterModel(), operations)
     for name in _names(records, _LOCK_KINDS):
         lock_records = _of(records, name, _LOCK_KINDS)
         operations = [op for number, record in enumerate(lock_records) for op in _lock(record, number)]
         _require_linearizable(f"lock {name}", models.LockModel(), operations)
-    for name in _names(records, _QUEUE_KINDS):
-        _check_queue(name, _of(records, name, _QUEUE_KINDS), store)
+    for name in _names(records, _EVENT_KINDS):
+        operations = [op for record in _of(records, name, _EVENT_KINDS) for op in _event(record)]
+        _require_linearizable(f"event {name}", models.EventModel(), operations)
+    for name, model, operations in check_queues(records, store):
+        _require_linearizable(f"queue {name}", model, operations)
+    check_holds(records)
+    check_topics(records, store)
+
+
+def _check_refusals(records: list[Record]) -> None:
+    closes = {(record.kind, record.name) for record in records}
+    for record in records:
+        if not isinstance(record.result, Rejected):
+            continue
+        if (_CLOSED_BY.get(type(record.result)), record.name) not in closes:
+            raise Violation("no call is refused without reason", f"{record}")
 
 
 def _names(records: list[Record], kinds: frozenset[str]) -> list[str]:
@@ -64,25 +91,14 @@ def _require_linearizable(what: str, model: Model, operations: list[Operation]) 
         raise Violation("linearizable", f"{what}: {result.explain()}")
 
 
-def _operation(record: Record, made: Any, output: Any) -> Operation:
-    known = record.outcome is Outcome.OK
-    return Operation(
-        client=record.client,
-        call_at=record.call_at,
-        return_at=record.return_at if known else math.inf,
-        input=made,
-        output=output if known else UNKNOWN,
-    )
-
-
 # Variables.
 
 
 def _versioned(record: Record) -> Operation:
     value, revision = record.result
     if value is UNSET:
-        return _operation(record, models.GetNow(), UNSET)
-    return _operation(record, models.GetVersioned(), (value, revision))
+        return operation_of(record, models.GetNow(), UNSET)
+    return operation_of(record, models.GetVersioned(), (value, revision))
 
 
 _CHANGES: Final[dict[str, Callable[[Any], Any]]] = {
@@ -90,15 +106,24 @@ _CHANGES: Final[dict[str, Callable[[Any], Any]]] = {
     "compare_and_set": lambda argument: models.CompareAndSet(*argument),
     "compare_revision_and_set": lambda argument: models.CompareRevisionAndSet(*argument),
     "add": models.Add,
+    "update": models.Add,  # by what its function adds
+    "set_for_a_while": lambda argument: models.Set(argument[0]),
+    "set_ephemeral": models.Set,
     "delete": lambda argument: models.Delete(),
 }
 
 
-def _variable(record: Record) -> Iterator[Operation]:
+def _variable(record: Record, fair_clocks: bool) -> Iterator[Operation]:
     if record.outcome is Outcome.FAILED:
         return
     if record.kind in _CHANGES:
-        yield _operation(record, _CHANGES[record.kind](record.argument), record.result)
+        yield operation_of(record, _CHANGES[record.kind](record.argument), record.result)
+        if record.kind in ("set_for_a_while", "set_ephemeral"):
+            # It is unset later, or something else is set before that. The cluster's time is not fast.
+            lives_s = record.argument[1] if record.kind == "set_for_a_while" and fair_clocks else 0
+            yield Operation(
+                client=record.client, call_at=record.call_at + lives_s, input=models.Delete(), output=UNKNOWN
+            )
     elif record.outcome is Outcome.OK:
         yield _versioned(record)
 
@@ -108,70 +133,33 @@ def _variable(record: Record) -> Iterator[Operation]:
 
 def _lock(record: Record, number: int) -> Iterator[Operation]:
     if record.kind == "release":
-        yield _operation(record, models.Release(record.argument), None)
+        yield operation_of(record, models.Release(record.argument), None)
         return
     made = models.Acquire(number) if record.argument else models.TryAcquire(number)
     refused = record.outcome is Outcome.OK and record.result is False
     if refused and not record.argument:
-        yield _operation(record, made, None)
+        yield operation_of(record, made, None)
         return
     if refused or record.outcome is Outcome.FAILED:
         # Not in time: it may still have been granted for a moment, until the client released it by itself.
         yield Operation(client=record.client, call_at=record.call_at, input=made)
     else:
-        yield _operation(record, made, record.result)
+        yield operation_of(record, made, record.result)
     # Its session may end at any time, and a grant that nobody took is released in the background.
     yield Operation(client=record.client, call_at=record.call_at, input=models.SessionEnd(number))
 
 
-# Queues.
+# Events.
 
 
-def _taken(record: Record) -> list[Any]:
-    if record.outcome is not Outcome.OK or record.kind not in _TAKES or isinstance(record.result, Rejected):
-        return []
-    return [record.result] if record.kind == "take" else list(record.result)
-
-
-def _check_queue(name: str, records: list[Record], store: Store) -> None:
-    puts = [record for record in records if record.kind == "put"]
-    acknowledged = [
-        v for put in puts if put.outcome is Outcome.OK and put.result is None for v in put.argument
-    ]
-    possible = {value for put in puts if put.outcome is not Outcome.FAILED for value in put.argument}
-    taken = Counter(value for record in records for value in _taken(record))
-    given_back = Counter(map(unpack_value, store.queues.given_back))
-    given_back.subtract(map(unpack_value, store.queues.returned))  # whose taker was never told of it
-    queue = store.queues.table.get(pack_name(name))
-    left = Counter(unpack_value(blob) for blob in (queue.values if queue is not None else ()))
-    for value in taken | left:
-        count = taken[value]
-        if value not in possible:
-            raise Violation("items are conserved", f"queue {name}: {value!r} was taken and never put")
-        if count + left[value] > 1 + given_back[value]:
-            raise Violation("items are conserved", f"queue {name}: {value!r} was taken {count} times")
-    if any(record.kind == "close_queue" for record in records):
-        return
-    lost = [value for value in acknowledged if not taken[value] and not left[value]]
-    if lost:
-        raise Violation("items are conserved", f"queue {name}: {lost} were put and are nowhere")
-    unknown_takes = any(r.kind in _TAKES and r.outcome is Outcome.UNKNOWN for r in records)
-    if not unknown_takes and not store.queues.given_back and "bounded" not in name:
-        operations = [op for record in records for op in _queue(record)]
-        _require_linearizable(f"queue {name}", QueueModel(operations), operations)
-
-
-def _queue(record: Record) -> Iterator[Operation]:
+def _event(record: Record) -> Iterator[Operation]:
     if record.outcome is Outcome.FAILED:
         return
-    if record.kind == "put":
-        values = tuple(record.argument)
-        yield _operation(record, Put(values[0]) if len(values) == 1 else PutMany(values), None)
-    elif record.kind == "take":
-        yield _operation(record, Take(), record.result)
-    elif record.kind == "take_batch":
-        yield _operation(record, TakeBatch(record.argument), tuple(record.result))
-    elif record.kind == "drain":
-        yield _operation(record, Drain(), tuple(record.result))
-    elif record.outcome is Outcome.OK:
-        yield _operation(record, Size(), record.result)
+    if record.kind == "event_set":
+        yield operation_of(record, models.SetEvent(), record.result)
+    elif record.kind == "event_clear":
+        yield operation_of(record, models.ClearEvent(), record.result)
+    elif record.outcome is Outcome.OK and (record.kind == "event_is_set" or not record.argument):
+        yield operation_of(record, models.IsSet(), record.result)
+    elif record.outcome is Outcome.OK and record.result:
+        yield operation_of(record, models.IsSet(), True)

@@ -22,12 +22,23 @@ from raftcoord.machine import Applied
 from raftcoord.machine.outcome import Completed
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import OPERATIONS, Kind, Operation
+from raftcoord.testing.simulation.holders import held_fences
 from raftcoord.testing.simulation.model import Answer, Model, Session, Wait, compare
+from raftcoord.testing.simulation.reads import Place, place_of, reads_as, states
 from raftcoord.testing.simulation.violation import Violation
 
 _decode: Final = msgspec.msgpack.Decoder(tuple[int, list[Any]]).decode
 _READ_KINDS: Final = frozenset({Kind.READ, Kind.READ_OR_WAIT})
-_GRANT: Final = frozenset({Operation.LOCK_ACQUIRE})
+_GRANTS: Final = frozenset(
+    {
+        Operation.LOCK_ACQUIRE,
+        Operation.SEMAPHORE_ACQUIRE,
+        Operation.MULTILOCK_ACQUIRE,
+        Operation.RWLOCK_ACQUIRE,
+        Operation.QUEUE_CLAIM,
+    }
+)
+_VOIDING: Final = frozenset({Operation.SEMAPHORE_CLOSE, Operation.QUEUE_CLOSE})
 _UNANSWERED: Final = frozenset(
     {Code.WAITING, Code.NOT_LEADER, Code.BUSY, Code.SHUTTING_DOWN, Code.SESSION_LOST}
 )
@@ -39,23 +50,26 @@ class Oracle:
     """What the log says, entry by entry.
 
     Args:
-        on_grant: told of every lock that is granted: name, session, fence.
+        on_holders: told, after an entry that granted something or ended sessions, of all fences that are held
+            or were made void by a close, of which a holder is not told, and of what the entry did.
         on_expired: told of every session that is ended because nothing was heard of it.
     """
 
     def __init__(
         self,
-        on_grant: Callable[[bytes, int, int], None] = lambda *_: None,
+        on_holders: Callable[[set[int], str], None] = lambda *_: None,
         on_expired: Callable[[int], None] = lambda _: None,
     ) -> None:
         self.model = Model()
         self.index = 0  # of the last entry taken in
         self.answered_index = 0  # no client's answer shows anything newer
         self.finals: dict[Key, tuple[int, Any, int]] = {}  # code, payload, index
-        self._on_grant, self._on_expired = on_grant, on_expired
+        self._on_holders, self._on_expired = on_holders, on_expired
+        self._news: list[str] = []  # what an entry did to those who hold something
+        self._void: set[int] = set()  # fences
         self._nonces: dict[bytes, int] = {}
         self._last_number = 0
-        self._versions: dict[tuple[str, bytes], list[tuple[int, Any]]] = {}
+        self._versions: dict[Place, list[tuple[int, Any]]] = {}
 
     def __repr__(self) -> str:
         return f"<Oracle index={self.index} answered={self.answered_index} finals={len(self.finals)}>"
@@ -84,6 +98,11 @@ class Oracle:
         if served < len(applied.completed):
             raise Violation("machine", f"served at index {index}: {applied.completed[served:]}")
         self._note_versions()
+        if ended:
+            self._news.append(f"sessions {ended} ended")
+        if self._news:
+            news, self._news = "; ".join(self._news), []
+            self._on_holders(held_fences(self.model) | self._void, f"at index {index} {news}")
 
     def _take_command(self, command: list[Any], result: tuple[int, Any], ended: list[int]) -> None:
         session, sequence, acked, operation, *arguments = command
@@ -100,18 +119,22 @@ class Oracle:
             return
         if operation == Operation.CLOSE_SESSION and session in self.model.sessions:
             ended.append(session)
+        held = held_fences(self.model) if operation in _VOIDING else set()
         expected = self.model.apply(session, sequence, acked, [operation, *arguments])
+        self._void |= held - held_fences(self.model) if held else held
         self._forget_nonces()
         self._compare(expected, result, f"{_show(command)} at index {self.index}")
         if result[0] != Code.WAITING and session:
-            self._finish((session, sequence), operation, arguments, result)
+            self._finish((session, sequence), operation, result)
 
-    def _finish(self, key: Key, operation: int, arguments: list[Any], result: tuple[int, Any]) -> None:
+    def _finish(self, key: Key, operation: int, result: tuple[int, Any]) -> None:
         if key in self.finals:
             return
         self.finals[key] = (result[0], result[1], self.index)
-        if operation in _GRANT and result[0] == Code.OK:
-            self._on_grant(arguments[0], key[0], result[1])
+        if operation in _GRANTS and result[0] == Code.OK:
+            self._news.append(
+                f"{Operation(operation).name} of session {key[0]} was granted {result[1]!r:.80}"
+            )
 
     def _open(self, nonce: bytes, client_name: str, result: tuple[int, Any]) -> None:
         code, session = result
@@ -146,7 +169,7 @@ class Oracle:
             if wait is not served:
                 raise Violation("first in, first out", f"{where} is served before {wait.session}")
             self._compare(answer, (code, payload), where)
-            self._finish((session, sequence), wait.operation, [wait.name], (code, payload))
+            self._finish((session, sequence), wait.operation, (code, payload))
         left = [wait for line in expected.values() for wait, _ in line]
         if left:
             raise Violation("machine", f"not served at index {self.index}: {left}")
@@ -170,31 +193,27 @@ class Oracle:
     # What could be read when.
 
     def _note_versions(self) -> None:
-        model, versions = self.model, self._versions
-        now: dict[tuple[str, bytes], Any] = {}
-        for name, variable in model.variables.table.items():
-            now["VARIABLE", name] = (variable.value, variable.revision.value)
-        for name, queue in model.queues.table.items():
-            now["QUEUE", name] = len(queue.items)
-        for name, hold in model.locks.table.items():
-            now["LOCK", name] = (hold.session, hold.fence.value, len(model.locks.line(name)))
+        versions, now = self._versions, dict(states(self.model))
         for place in {**versions, **now}:
             state = now.get(place)
             history = versions.setdefault(place, [])
             if (history[-1][1] if history else None) != state:
                 history.append((self.index, state))
 
+    def places(self) -> list[Place]:
+        """Return all objects that ever were."""
+        return list(self._versions)
+
     def _seen_by_read(
         self, operation: Operation, arguments: list[Any], answer: tuple[int, Any], oldest: int
     ) -> int | None:
         """Return the index since which the state was as a read saw it, or None when it never was."""
-        place: tuple[str, bytes] = (operation.name.split("_")[0], arguments[0])
-        history: list[tuple[int, Any]] = [(0, None), *self._versions.get(place, [])]
+        history: list[tuple[int, Any]] = [(0, None), *self._versions.get(place_of(operation, arguments), [])]
         until = self.index
         position = len(history) - 1
         while until >= oldest:
             since, state = history[position]
-            if _reads_as(operation, arguments, state) == answer:
+            if reads_as(operation, arguments, state) == answer:
                 return since
             until, position = since - 1, position - 1
         return None
@@ -248,17 +267,6 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, list | tuple) and isinstance(other, list | tuple):
         return len(one) == len(other) and all(map(_same, one, other))
     return bool(one == other)
-
-
-def _reads_as(operation: Operation, arguments: list[Any], state: Any) -> tuple[int, Any]:
-    if operation is Operation.VARIABLE_GET:
-        return (Code.UNSET, None) if state is None else (Code.OK, list(state))
-    if operation is Operation.VARIABLE_WATCH:
-        value, revision = (None, 0) if state is None else state
-        return (Code.EMPTY, None) if revision == arguments[1] else (Code.OK, [value, revision])
-    if operation is Operation.QUEUE_SIZE:
-        return Code.OK, state or 0
-    return Code.OK, None if state is None else list(state)
 
 
 def _show(command: list[Any]) -> str:

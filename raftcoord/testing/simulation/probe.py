@@ -248,8 +248,8 @@ def state_of(machine: Machine) -> list[Any]:
     values: list[Any] = [machine.now_ms, context.number]
     values.append([session.fields() for session in context.sessions.values()])
     for kind in machine._kinds:
-        values.append([item.fields() for item in kind.table.values()])
-        values.append([list(line) for item in kind.table.values() for line in _lines_of(item)])
+        values.append([item.fields() for item in kind.stored()])
+        values.append([list(line) for item in kind.stored() for line in _lines_of(item)])
     return values
 
 

@@ -38,14 +38,14 @@ class Step(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One call of a client.
 
     Attributes:
-        kind: a key of `clients.STEPS`.
+        kind: a key of `steps.STEPS`.
         think_ms: pause before it.
         timeout_ms: of the call; None waits for ever.
         cancel_ms: the caller gives up after so long.
         cancel_at_answer: the caller is cancelled after its answer arrived and before it could look at it.
-        count: items of a batch, or the number that is added.
+        count: items of a batch, the number that is added, how many locks, levels or messages.
         size: characters of a value, at least.
-        hold_ms: how long a lock is held.
+        hold_ms: how long a lock is held, an item is worked on, or a variable lives.
     """
 
     kind: str

@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from raftcoord.testing.simulation.clients import STEPS
 from raftcoord.testing.simulation.generate import generate
 from raftcoord.testing.simulation.nemesis import ALL_MOMENTS, FAULTS
 from raftcoord.testing.simulation.scenario import Scenario
+from raftcoord.testing.simulation.steps import STEPS
 from raftcoord.testing.simulation.tuning import TUNABLE, tuned
 from raftcoord.testing.simulation.violation import Violation
 from raftcoord.testing.simulation.world import World

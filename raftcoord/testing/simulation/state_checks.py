@@ -15,11 +15,24 @@ from typing import Any, Final
 import msgspec
 
 from raftcoord.machine import Machine
+from raftcoord.protocol.operations import BATCH_ITEMS_MAX, Operation
+from raftcoord.testing.simulation.model import compare
 from raftcoord.testing.simulation.oracle import Oracle
 from raftcoord.testing.simulation.probe import state_of
 from raftcoord.testing.simulation.violation import Violation
 
 DIGEST_EVERY: Final = 16  # entries; a digest of everything after every single one would cost too much
+
+_READS_AT_THE_END: Final[dict[str, list[list[Any]]]] = {
+    "VARIABLE": [[Operation.VARIABLE_GET, False]],
+    "QUEUE": [[Operation.QUEUE_SIZE]],
+    "LOCK": [[Operation.LOCK_STATUS], [Operation.LOCK_WAITERS]],
+    "EVENT": [[Operation.EVENT_IS_SET]],
+    "SEMAPHORE": [[Operation.SEMAPHORE_STATUS]],
+    "MULTILOCK": [[Operation.MULTILOCK_STATUS]],
+    "RWLOCK": [[Operation.RWLOCK_STATUS]],
+    "TOPIC": [[Operation.TOPIC_STATUS], [Operation.TOPIC_READ, 0, BATCH_ITEMS_MAX, False]],
+}
 
 _encode: Final = msgspec.msgpack.Encoder().encode
 
@@ -88,6 +101,21 @@ class StateChecks:
         if len(set(snapshots.values())) > 1:
             sizes = {name: (len(data), zlib.crc32(data)) for name, data in snapshots.items()}
             raise Violation("same log, same state", f"snapshots differ at the end: {sizes}")
+
+    def compare_with_model(self, machines: dict[str, Machine]) -> None:
+        """Hold what replicas would answer now about every object that ever was against the model."""
+        model = self.oracle.model
+        for name, machine in machines.items():
+            if machine.counts() != model.counts():
+                raise Violation("machine", f"{name} has {machine.counts()}, not {model.counts()}, at the end")
+            for place in self.oracle.places():
+                for operation, *rest in _READS_AT_THE_END.get(place[0], ()):
+                    expected = model.read(operation, place[1], *rest)
+                    actual = machine.query(operation, [place[1], *rest])
+                    if not compare(expected, actual, lambda number: None):
+                        raise Violation(
+                            "machine", f"{name} has {actual} at {place} in the end, not {expected}"
+                        )
 
 
 def _crc_of(applied: Any) -> int:

@@ -7,10 +7,10 @@ from typing import Any, Final
 
 from raftcoord.consensus.messages import Envelope
 from raftcoord.machine import Machine
-from raftcoord.protocol.values import unpack_name
 from raftcoord.server.replica import ReplicaServer
-from raftcoord.testing.simulation.clients import ClientHost, Record
+from raftcoord.testing.simulation.clients import ClientHost
 from raftcoord.testing.simulation.history_checks import check_histories
+from raftcoord.testing.simulation.holders import check_beliefs
 from raftcoord.testing.simulation.hosts import CLIENT_PORT, ReplicaHost, replica_names
 from raftcoord.testing.simulation.link_rules import LinkRules, Pace
 from raftcoord.testing.simulation.nemesis import Nemesis
@@ -18,6 +18,7 @@ from raftcoord.testing.simulation.network import SimNetwork
 from raftcoord.testing.simulation.oracle import Oracle
 from raftcoord.testing.simulation.probe import EngineView, WatchedMachine, watch_engine, watch_machine
 from raftcoord.testing.simulation.raft_checks import RaftChecks
+from raftcoord.testing.simulation.records import Record
 from raftcoord.testing.simulation.scenario import Scenario
 from raftcoord.testing.simulation.scheduler import Scheduler, stream
 from raftcoord.testing.simulation.state_checks import StateChecks
@@ -26,6 +27,7 @@ from raftcoord.testing.simulation.violation import Violation
 ANSWERED_S: Final = 10.0  # after everything healed, no call that need not wait is given up any more
 CLIENTS_DONE_S: Final = 60.0  # after everything healed, every call of every client has ended
 SETTLED_S: Final = 30.0  # and after that, all sessions have ended and all replicas are at one point
+_GONE_AT_THE_END: Final = ("sessions", "waiters", "locks", "multilocks", "rwlocks", "answers")
 
 
 class World:
@@ -43,7 +45,7 @@ class World:
         self._pace_rng = stream(seed, "links")
         rules = LinkRules(stream(seed, "delays"), self._pace_of)
         self.network = SimNetwork(scheduler, rules, stream(seed, "network"))
-        self.oracle = Oracle(self._on_grant, self._on_expired)
+        self.oracle = Oracle(self._on_holders, self._on_expired)
         self.raft_checks = RaftChecks(settings.replicas)
         self.state_checks = StateChecks(self.oracle)
         self._expired: set[int | None] = set()  # sessions in which no client may believe any more
@@ -157,17 +159,9 @@ class World:
         self.scheduler.mix(1, record.call_at, list(type(record.outcome)).index(record.outcome))
         self.trace(record.client, record)
 
-    def _on_grant(self, name: bytes, session: int, fence: int) -> None:
-        if not self.scenario.settings.fair_clocks:
-            return
-        for client in self.clients.values():
-            for held in client.believes_to_hold(name):
-                if held != fence:
-                    raise Violation(
-                        "one holder",
-                        f"lock {unpack_name(name)!r} is granted to session {session} with fence {fence}, and "
-                        f"{client.name} takes itself for its holder with fence {held}",
-                    )
+    def _on_holders(self, held: set[int], why: str) -> None:
+        if self.scenario.settings.fair_clocks:
+            check_beliefs(self.clients.values(), held, why)
 
     def _on_expired(self, session: int) -> None:
         if not self.scenario.settings.fair_clocks:
@@ -249,12 +243,11 @@ class World:
         self.state_checks.compare_snapshots(machines)
         for name, machine in machines.items():
             counts = machine.counts()
-            left = {
-                what: counts[what] for what in ("sessions", "waiters", "locks", "answers") if counts[what]
-            }
+            left = {what: counts[what] for what in _GONE_AT_THE_END if counts[what]}
             if left:
                 raise Violation("the dead hold nothing", f"{name} still has {left}")
-        check_histories(self.records, self.oracle.model)
+        self.state_checks.compare_with_model(machines)
+        check_histories(self.records, self.oracle.model, self.scenario.settings.fair_clocks)
 
     def close(self) -> None:
         """End all processes, so that nothing runs any more when they are freed."""

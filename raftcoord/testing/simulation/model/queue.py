@@ -68,7 +68,7 @@ class Queues(ObjectKind):
         super().__init__(store)
         self.table: dict[bytes, Queue] = {}
         self.taken: list[Taken] = []
-        self.given_back: list[bytes] = []  # every item that ever came back
+        self.given_back: list[bytes] = []  # every item that ever came back from a loan
         self.returned: list[bytes] = []  # those of them that no caller had got
 
     def names(self) -> Iterable[bytes]:
@@ -186,7 +186,8 @@ class Queues(ObjectKind):
     def _give_back(self, taken: Taken) -> None:
         self.taken.remove(taken)
         taken.queue.items[:0] = taken.items
-        self.given_back += [item.value for item in taken.items]
+        if taken.fence is None:
+            self.given_back += [item.value for item in taken.items]
 
     def _bury(self, claim: Taken) -> None:
         self.taken.remove(claim)
@@ -240,8 +241,9 @@ class Queues(ObjectKind):
                     continue
                 if one.fence is not None:
                     one.items[0].deliveries -= 1
+                else:
+                    self.returned += [item.value for item in one.items]
                 self._give_back(one)
-                self.returned += [item.value for item in one.items]
                 session.answers[target] = CANCELLED
                 return Code.OK, len(one.items)
         return Code.OK, 0

@@ -51,6 +51,7 @@ class Topics(ObjectKind):
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.table: dict[bytes, Topic] = {}
+        self.ever: dict[bytes, list[Topic]] = {}  # the deleted ones as well
 
     def names(self) -> Iterable[bytes]:
         return self.table
@@ -70,7 +71,10 @@ class Topics(ObjectKind):
     def do_publish(
         self, session_id: int, sequence: int, name: bytes, retention: list[int], values: list[bytes]
     ) -> Answer:
-        topic = self.table.setdefault(name, Topic())
+        if name not in self.table:
+            self.table[name] = Topic()
+            self.ever.setdefault(name, []).append(self.table[name])
+        topic = self.table[name]
         first = len(topic.messages)
         topic.messages += [(value, self.store.now_ms) for value in values]
         topic.retention = retention

@@ -1,0 +1,74 @@
+"""What callers saw of topics, held against all messages that the log ever had.
+
+Invariants of what is checked:
+  1. What was published is in the log once, next to each other, under the offsets that were told; what failed
+     is not in it.
+  2. A message that somebody read is the log's of that offset.
+  3. A reader goes on where it stood, also after it was started again: the next message is that of the next
+     offset, but for those that it was told to have missed, which the topic has not retained.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from raftcoord.protocol.errors import Rejected
+from raftcoord.protocol.values import pack_name, unpack_value
+from raftcoord.testing.simulation.model import Model as Store
+from raftcoord.testing.simulation.model.topic import Topic
+from raftcoord.testing.simulation.records import Outcome, Record
+from raftcoord.testing.simulation.violation import Violation
+
+_Messages: TypeAlias = "dict[int, tuple[Any, bool]]"  # by offset: value, and whether it is kept
+
+
+def check_topics(records: list[Record], store: Store) -> None:
+    """Judge all calls on topics. Raises Violation."""
+    messages = {name: _messages(topics) for name, topics in store.topics.ever.items()}
+    readers: dict[tuple[str, int, str], list[Record]] = {}
+    for record in records:
+        log = messages.get(pack_name(record.name), {}) if record.kind in ("publish", "read_topic") else {}
+        if record.kind == "publish":
+            _check_publish(record, log)
+        elif record.kind == "read_topic":
+            if record.outcome is Outcome.OK and not isinstance(record.result, Rejected):
+                offset, _, value = record.result
+                if offset not in log or log[offset][0] != value:
+                    raise Violation("topics", f"{record}: the log has {log.get(offset)} there")
+            readers.setdefault((record.client, record.thread, record.name), []).append(record)
+    for (_, _, name), reads in readers.items():
+        _check_reader(reads, messages.get(pack_name(name), {}))
+
+
+def _messages(topics: list[Topic]) -> _Messages:
+    return {
+        topic.start.known + place: (unpack_value(value), place >= topic.gone)
+        for topic in topics
+        for place, (value, _) in enumerate(topic.messages)
+    }
+
+
+def _check_publish(record: Record, log: _Messages) -> None:
+    offsets = [offset for offset, (value, _) in log.items() if value in record.argument]
+    values = [log[offset][0] for offset in offsets]
+    is_there = values == record.argument and offsets == list(range(offsets[0], offsets[0] + len(offsets)))
+    if values and (not is_there or record.outcome is Outcome.FAILED):
+        raise Violation("topics", f"{record}: the log has {values} under {offsets}")
+    if record.outcome is Outcome.OK and list(record.result) != offsets:
+        raise Violation("topics", f"{record}: the log has it under {offsets}")
+
+
+def _check_reader(reads: list[Record], log: _Messages) -> None:
+    following: int | None = None  # the offset at which the reader stands; None when it begins
+    for read in reads:
+        if read.outcome is not Outcome.OK:
+            continue
+        if isinstance(read.result, Rejected):  # deleted: it begins anew
+            following = None
+            continue
+        offset, missed, _ = read.result
+        if following is not None and offset - missed != following:
+            raise Violation("topics", f"{read} should have begun at {following}")
+        if any(log.get(offset - back, (None, False))[1] for back in range(1, missed + 1)):
+            raise Violation("topics", f"{read} was told to have missed what is kept")
+        following = offset + 1
