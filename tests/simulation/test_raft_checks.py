@@ -465,6 +465,14 @@ class TestElectedByAMajority:
         cluster.checks._votes["b", 2] = cluster.checks._votes["c", 2] = "b"
         rejects("elected by a majority", cluster.lead, "a", 2)
 
+    def test_only_a_vote_of_that_term_is_one(self) -> None:
+        cluster = Cluster()
+        cluster.vote("b", 2, "a")
+        cluster.say("b", m.VOTE_REPLY, "a", term=2)
+        cluster.checks.takes_vote(cluster.views["a"], "b", 2)
+        rejects("elected by a majority", cluster.checks.takes_vote, cluster.views["a"], "b", 3)
+        rejects("elected by a majority", cluster.checks.takes_vote, cluster.views["c"], "b", 2)
+
 
 class TestCountedSoDurable:
     def test_what_is_counted_is_durable(self) -> None:

@@ -25,6 +25,7 @@ TUNING: Final[dict[str, tuple[int, ...]]] = {
     "batch_commands": (1, 3),
     "append_bytes": (1, 300, 3000),
     "append_window": (1, 2),
+    "journal_batch_bytes": (1, 100, 500),
     "snapshot_slice_bytes": (1, 100, 1000),
     "snapshot_write_bytes": (100, 1000),
     "snapshot_yield_bytes": (1, 300),
@@ -47,6 +48,12 @@ def generate(seed: int) -> Scenario:
             tuning = settings.tuning | {"batches_in_flight": 8, "batch_commands": 1}
             settings = msgspec.structs.replace(settings, tuning=tuning)
     elif profile < DEPOSED_SHARE + SLOW_ELECTIONS_SHARE:
+        settings = msgspec.structs.replace(
+            settings,
+            replicas=rng.choice((3, 5, 5)),
+            latency_ms=rng.choice((8.0, 25.0, 40.0)),
+            election_timeout_ms=max(settings.election_timeout_ms, 300),
+        )
         clients = mixed_clients(rng, heal_ms)
         faults = _slow_elections(rng, settings, heal_ms)
     else:
@@ -102,12 +109,13 @@ def _depositions(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[
 
 
 def _slow_elections(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[Fault, ...]:
-    """Elections in which votes take about as long as candidates wait for them."""
+    """Elections in which votes collide, and some take about as long as candidates wait for them."""
     faults: list[Fault] = []
     at_ms = rng.randrange(200, 600)
     while at_ms < heal_ms:
         last_ms = round(rng.choice((2, 4, 6)) * settings.election_timeout_ms)
-        factor = rng.choice((0.05, 0.1, 0.2, 0.5)) * settings.election_timeout_ms / settings.latency_ms
+        factor = rng.choice((2, 4, 8))
+        slow = rng.sample(range(1, settings.replicas + 1), rng.choice((1, 1, 2)))
         faults += [
             Fault(
                 at_ms=at_ms,
@@ -116,15 +124,29 @@ def _slow_elections(rng: random.Random, settings: Settings, heal_ms: int) -> tup
                 last_ms=last_ms,
                 options={"factor": factor},
             )
-            for number in range(1, settings.replicas + 1)
-            if rng.random() < 0.6
+            for number in slow
         ]
-        options: dict[str, Any] = {"shape": "isolate", "reset": rng.random() < 0.5, "clients": "all"}
-        faults.append(
-            Fault(at_ms=at_ms + 1, kind="partition", target="leader", last_ms=last_ms // 2, options=options)
-        )
-        at_ms += last_ms + rng.randrange(100, 800)
-    return tuple(faults)
+        for _ in range(rng.choice((1, 2, 4))):
+            at_ms += rng.randrange(1, last_ms // 2)
+            voter_dies = Fault(
+                at_ms=at_ms,
+                kind="crash_at",
+                target="anyone",
+                last_ms=rng.choice((10, 50)),
+                options={"moment": f"send:{rng.choice(('pre_vote_reply', 'request_vote', 'response_vote'))}"},
+            )
+            options: dict[str, Any] = {"shape": "isolate", "reset": True, "clients": "all"}
+            kind = rng.choice(("partition", "crash", "reset", "transfer"))
+            leader_goes = Fault(
+                at_ms=at_ms,
+                kind=kind,
+                target="leader",
+                last_ms=rng.choice((30, settings.election_timeout_ms)),
+                options=options if kind == "partition" else {},
+            )
+            faults += [voter_dies, leader_goes]
+        at_ms += last_ms + rng.randrange(50, 400)
+    return tuple(fault for fault in faults if fault.at_ms < heal_ms)
 
 
 # Faults.

@@ -170,14 +170,20 @@ def watch_engine(
     watched.snapshot_index = lambda: 0 if store.latest is None else store.latest.index
     check(checks.recovered, view, journal.getCurrentTerm(), journal.getVotedForNodeId())
     _watch_journal(view, journal, checks, check)
-    send = view.parts.transport.send
+    send, handle = view.parts.transport.send, view._core.handle
 
     def watched_send(peer: str, envelope: m.Envelope) -> None:
         check(checks.said, view, peer, envelope)
         on_message(view.name, peer, envelope)
         send(peer, envelope)
 
+    def watched_handle(peer: str, message: m.Body) -> None:
+        if message["type"] == m.VOTE_REPLY:
+            check(checks.takes_vote, view, peer, message["term"])
+        handle(peer, message)
+
     setattr(view.parts.transport, "send", watched_send)  # noqa: B010
+    setattr(view._core, "handle", watched_handle)  # noqa: B010
     return view
 
 

@@ -365,6 +365,14 @@ class RaftChecks:
                 f"{name} votes for {choice} in term {term}, on its disk is a vote for {durable.vote}",
             )
 
+    def takes_vote(self, view: ReplicaView, peer: str, term: int) -> None:
+        """A replica takes a message for a vote that a peer gave it in a term."""
+        if self._votes.get((peer, term)) != view.name:
+            raise Violation(
+                "elected by a majority",
+                f"{view.name} counts a vote of {peer} in term {term}, which it did not give",
+            )
+
     def _acknowledged(self, view: ReplicaView, index: int) -> None:
         durable = self.durable[view.name]
         if index <= durable.snapshot_index:

@@ -16,7 +16,7 @@ from typing import Final
 from unittest import mock
 
 from raftcoord.client import exchange, session_state
-from raftcoord.consensus import replication, snapshot_sender, snapshot_store
+from raftcoord.consensus import journal, replication, snapshot_sender, snapshot_store
 from raftcoord.machine import snapshot
 from raftcoord.server import batcher
 
@@ -25,6 +25,7 @@ TUNABLE: Final[dict[str, tuple[ModuleType, str]]] = {
     "batch_commands": (batcher, "BATCH_COMMANDS_MAX"),
     "append_bytes": (replication, "APPEND_BYTES"),
     "append_window": (replication, "WINDOW"),
+    "journal_batch_bytes": (journal, "BATCH_BYTES_MAX"),
     "snapshot_slice_bytes": (snapshot, "_SLICE_BYTES"),
     "snapshot_write_bytes": (snapshot_store, "_WRITE_BYTES"),
     "snapshot_yield_bytes": (snapshot_store, "_YIELD_BYTES"),
