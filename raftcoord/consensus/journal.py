@@ -368,7 +368,7 @@ class Journal:
         group: list[bytes] = []
         group_bytes = 0
         for record in self._pending:
-            if group_bytes + len(record) > BATCH_BYTES_MAX:
+            if group and group_bytes + len(record) > BATCH_BYTES_MAX:
                 yield b"".join(group)
                 group, group_bytes = [], 0
             group.append(record)

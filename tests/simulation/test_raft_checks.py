@@ -446,7 +446,9 @@ def test_a_durable_log_is_what_was_synced() -> None:
     assert (log.terms, log.term, log.vote, log.pending) == ({1: 0, 2: 1}, 1, "a", [])
     assert [log.holds(2, 1), log.holds(2, 2), log.holds(3, 1)] == [True, False, False]
     log.pending += [("clear", None), ("add", (7, 3)), ("add", (8, 3)), ("truncate", 8)]
-    assert log.after_pending().state_above(0) == ({7: 3}, 1, "a")
+    states = [one.state_above(0) for one in log.possible(in_parts=False)]
+    assert states == [log.state_above(0), ({7: 3}, 1, "a")]
+    assert len(list(log.possible(in_parts=True))) == len(log.pending) + 1 > 2
     assert log.state_above(1) == ({2: 1}, 1, "a")
 
 

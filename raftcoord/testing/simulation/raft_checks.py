@@ -104,13 +104,18 @@ class DurableLog:
                 self.term, self.vote = value
         self.pending.clear()
 
-    def after_pending(self) -> DurableLog:
-        """Return the state in which the pending changes reached the disk as well."""
-        later = DurableLog()
-        later.terms, later.term, later.vote = dict(self.terms), self.term, self.vote
-        later.snapshot_index, later.pending = self.snapshot_index, list(self.pending)
-        later.synced()
-        return later
+    def possible(self, *, in_parts: bool) -> Iterator[DurableLog]:
+        """Yield the states in which none or all of the pending changes reached the disk.
+
+        Args:
+            in_parts: they are written one after the other, so that the first of them may be there alone.
+        """
+        for count in range(len(self.pending) + 1) if in_parts else (0, len(self.pending)):
+            later = DurableLog()
+            later.terms, later.term, later.vote = dict(self.terms), self.term, self.vote
+            later.snapshot_index, later.pending = self.snapshot_index, self.pending[:count]
+            later.synced()
+            yield later
 
     def state_above(self, index: int) -> tuple[dict[int, int], int, str | None]:
         """Return what matters when everything up to `index` is in a snapshot."""
@@ -118,10 +123,15 @@ class DurableLog:
 
 
 class RaftChecks:
-    """The whole cluster's consensus so far."""
+    """The whole cluster's consensus so far.
 
-    def __init__(self, replicas: int) -> None:
+    Args:
+        in_parts: what a journal syncs at once may be several batches.
+    """
+
+    def __init__(self, replicas: int, *, in_parts: bool = False) -> None:
         self.replicas = replicas
+        self._in_parts = in_parts
         self.durable: dict[str, DurableLog] = {}
         self.committed: dict[int, tuple[int, int | None]] = {}  # index -> term, CRC of the command
         self._commit_terms: dict[int, int] = {}  # index -> the term in which it was committed, or a later one
@@ -326,11 +336,12 @@ class RaftChecks:
             )
         covered = now.snapshot_index
         found = now.state_above(covered)
-        possible = [old.state_above(covered), old.after_pending().state_above(covered)]
-        if found not in possible:
+        possible = list(old.possible(in_parts=self._in_parts))
+        if all(found != one.state_above(covered) for one in possible):
             raise Violation(
                 "nothing goes back",
-                f"{view.name} starts with {_brief(found)}; {' or '.join(map(_brief, possible))} was durable",
+                f"{view.name} starts with {_brief(found)}; {_brief(old.state_above(covered))} was durable, "
+                f"{_brief(possible[-1].state_above(covered))} was written",
             )
 
     # Messages.

@@ -46,7 +46,7 @@ class World:
         rules = LinkRules(stream(seed, "delays"), self._pace_of)
         self.network = SimNetwork(scheduler, rules, stream(seed, "network"))
         self.oracle = Oracle(self._on_holders, self._on_expired)
-        self.raft_checks = RaftChecks(settings.replicas)
+        self.raft_checks = RaftChecks(settings.replicas, in_parts="journal_batch_bytes" in settings.tuning)
         self.state_checks = StateChecks(self.oracle)
         self._expired: set[int | None] = set()  # sessions in which no client may believe any more
         self._watched: dict[str, WatchedMachine] = {}
