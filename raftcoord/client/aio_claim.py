@@ -104,8 +104,7 @@ class Claim(LeaseHandle):
     async def _settle(self, operation: int, timeout: Timeout) -> None:
         self._taken()
         assert self._hold is not None
-        hold = self._holdings.take(self._hold)
-        await self._give_back(hold, operation, (self._key, hold.fence), timeout)
+        await self._give_back(self._hold, operation, (self._key,), timeout)
 
     async def _release_after(self, hold: Hold | None, error: BaseException | None) -> None:
         await self._settle(_ACK if error is None else _NACK, None)

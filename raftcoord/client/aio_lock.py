@@ -80,8 +80,7 @@ class Lock(LeaseBlock):
         return await self.acquire(timeout=timeout)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        await self._give_back(hold, _RELEASE, (self._key, hold.fence), timeout)
+        await self._give_back(hold, _RELEASE, (self._key,), timeout)
 
     @property
     def _hold(self) -> Hold | None:

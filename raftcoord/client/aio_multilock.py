@@ -121,8 +121,7 @@ class MultiLock(LeaseBlock):
         return await self.acquire(timeout=timeout)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        await self._give_back(hold, _RELEASE, (hold.fence,), timeout)
+        await self._give_back(hold, _RELEASE, (), timeout)
 
 
 def check_names(names: Iterable[Name]) -> dict[bytes, Name]:

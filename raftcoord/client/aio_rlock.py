@@ -8,7 +8,7 @@ from raftcoord.client.aio_client import Client
 from raftcoord.client.aio_lock import Lock
 from raftcoord.client.leases import Hold
 from raftcoord.client.ownership import current_owner
-from raftcoord.client.timeouts import Timeout
+from raftcoord.client.timeouts import Timeout, parse_timeout
 from raftcoord.protocol.errors import NotHolder
 from raftcoord.protocol.values import Name
 
@@ -84,6 +84,7 @@ class RLock(Lock):
         return hold.fence
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
+        parse_timeout(timeout)  # a wrong one must not cost a level
         hold = self._own_hold()
         depth = self._depth_by_hold.pop(hold) - 1
         if depth == 0:

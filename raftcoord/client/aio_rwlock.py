@@ -118,5 +118,4 @@ class RWLock(LeaseHandle):
         return None if fence is None else self._remember(fence)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        await self._give_back(hold, _RELEASE, (self._key, hold.fence), timeout)
+        await self._give_back(hold, _RELEASE, (self._key,), timeout)

@@ -136,9 +136,10 @@ class Semaphore(LeaseBlock):
         return await self.acquire(timeout)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        if not self._is_closed:
-            await self._give_back(hold, _RELEASE, (self._key, hold.fence), timeout)
+        if self._is_closed:
+            self._holdings.take(hold)
+        else:
+            await self._give_back(hold, _RELEASE, (self._key,), timeout)
 
 
 def check_max_leases(max_leases: int) -> int:

@@ -147,7 +147,7 @@ class Exchange:
         if connection is not None and connection.writable and in_flight < IN_FLIGHT_MAX and not self._unsent:
             current.state.assign(call)
             self._send(call, connection)
-        elif len(self._unsent) < UNSENT_MAX:
+        elif len(self._unsent) < UNSENT_MAX or call.traits.repeat_for_ever:  # refused, a lock would stay held
             self._unsent[call] = None
             self._owner.start()
         else:

@@ -85,12 +85,14 @@ class LeaseHandle(Handle):
         return self._holdings.add(hold_of(self._client, fence, detail))
 
     async def _give_back(
-        self, hold: Hold, operation: int, arguments: tuple[Any, ...], timeout: Timeout
+        self, hold: Hold | None, operation: int, names: tuple[bytes, ...], timeout: Timeout
     ) -> None:
-        """Tell the replicas that a hold, which was taken from the holdings, is over."""
+        """Take a hold, by default the one a use of the handle is about, and tell the replicas that it is over."""
+        timeout_s = parse_timeout(timeout) or None  # a wrong one must not cost the hold
+        hold = self._holdings.take(hold)
         try:
             code, payload = await self._client.request(
-                operation, arguments, parse_timeout(timeout) or None, session=hold.session
+                operation, (*names, hold.fence), timeout_s, session=hold.session
             )
         except SessionLost:
             raise self._holdings.lost_error(hold) from None
