@@ -52,6 +52,16 @@ class Claim(LeaseHandle):
         raise TypeError("a claim belongs to the client that took it, and cannot be pickled")
 
     @property
+    def fence(self) -> int:
+        """The number of the claim: larger than that of every earlier grant of anything in the store.
+
+        Raises:
+            NotHolder: the claim is not taken yet, or was settled.
+            LockLost: it is lost.
+        """
+        return self._holdings.current(self._hold).fence
+
+    @property
     def value(self) -> Any:
         """The item."""
         return unpack_value(self._taken()[0])

@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from raftcoord.client.client_info import ClientInfo, client_infos
 from raftcoord.client.lease_handle import LeaseBlock
 from raftcoord.client.leases import Hold
-from raftcoord.client.ownership import current_owner
+from raftcoord.client.ownership import current_owner, for_its_caller
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.operations import Operation
 
@@ -32,6 +32,7 @@ class Lock(LeaseBlock):
 
     KIND: ClassVar[str] = "lock"
 
+    @for_its_caller
     async def acquire(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock; tell whether that worked.
 
@@ -50,12 +51,13 @@ class Lock(LeaseBlock):
         self._remember(fence)
         return True
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> None:
         """Give the lock up. Once this is called the handle does not hold the lock any more; a release that
         is not answered in time is repeated in the background.
 
         Raises:
-            NotHolder: this handle does not hold the lock.
+            NotHolder: this task does not hold the lock through this handle.
             LockLost: it held it, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time.
         """

@@ -9,6 +9,7 @@ from typing import ClassVar, Final, NamedTuple
 
 from raftcoord.client.lease_handle import LeaseHandle
 from raftcoord.client.leases import Hold
+from raftcoord.client.ownership import for_its_caller
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.errors import CallTimeout
 from raftcoord.protocol.operations import Operation
@@ -41,6 +42,7 @@ class RWLock(LeaseHandle):
 
     KIND: ClassVar[str] = "rwlock"
 
+    @for_its_caller
     async def acquire_read(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock together with other readers; tell whether that worked.
 
@@ -54,15 +56,17 @@ class RWLock(LeaseHandle):
         """
         return await self._acquire(True, blocking, timeout) is not None
 
+    @for_its_caller
     async def acquire_write(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock alone; otherwise like `acquire_read`."""
         return await self._acquire(False, blocking, timeout) is not None
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> None:
         """Give back what this task acquired last, for reading or for writing.
 
         Raises:
-            NotHolder: this handle does not hold the lock.
+            NotHolder: this task does not hold the lock through this handle.
             LockLost: it held it, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time; it is repeated in the background.
         """

@@ -10,6 +10,7 @@ from raftcoord.client.errors import InconsistentMaxLeases, SemaphoreClosed
 from raftcoord.client.handle import Errors
 from raftcoord.client.lease_handle import LeaseBlock
 from raftcoord.client.leases import Hold
+from raftcoord.client.ownership import for_its_caller
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.errors import Code, OutcomeUnknown
 from raftcoord.protocol.operations import LEASES_MAX, Operation
@@ -69,6 +70,7 @@ class Semaphore(LeaseBlock):
     def max_leases(self) -> int:
         return self._max_leases
 
+    @for_its_caller
     async def acquire(self, timeout: Timeout = None) -> bool:
         """Take a lease; tell whether that worked.
 
@@ -93,6 +95,7 @@ class Semaphore(LeaseBlock):
         self._remember(fence)
         return True
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> bool:
         """Give back a lease, of several the one that this task took last.
 
@@ -101,7 +104,7 @@ class Semaphore(LeaseBlock):
             again for the same lease.
 
         Raises:
-            NotHolder: this handle holds no lease (a RuntimeError).
+            NotHolder: this task holds no lease through this handle (a RuntimeError).
             LockLost: it held one, and lost it; somebody else may have it.
             SemaphoreClosed: somebody else closed the semaphore meanwhile.
         """

@@ -53,7 +53,7 @@ class LeaseHandle(Handle):
         protected, so that a holder who does not know yet of its loss can be told by its smaller number.
 
         Raises:
-            NotHolder: this handle holds nothing.
+            NotHolder: this task holds nothing through this handle.
             LockLost: it did, and lost it.
         """
         return self._holdings.current().fence
@@ -87,7 +87,7 @@ class LeaseHandle(Handle):
     async def _give_back(
         self, hold: Hold | None, operation: int, names: tuple[bytes, ...], timeout: Timeout
     ) -> None:
-        """Take a hold, by default the one a use of the handle is about, and tell the replicas that it is over."""
+        """Take a hold, by default the present one, and tell the replicas that it is over."""
         timeout_s = parse_timeout(timeout) or None  # a wrong one must not cost the hold
         hold = self._holdings.take(hold)
         try:

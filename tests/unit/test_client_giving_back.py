@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from client_peer import Peer, play
+from client_peer import Peer, lose_session, play
 
+import raftcoord
 from raftcoord import aio
 from raftcoord.protocol.errors import NotHolder, Overloaded
 from raftcoord.protocol.operations import Operation
@@ -109,3 +111,134 @@ def test_a_release_is_not_refused_because_much_waits_to_be_sent(
         assert released(peer) == [101]
 
     play(scenario, Peer())
+
+
+# Whose it is.
+
+
+async def in_another_task(work: Coroutine[Any, Any, Any]) -> Any:
+    """Have something awaited as `asyncio.wait_for` does before Python 3.12."""
+    return await asyncio.ensure_future(work)
+
+
+@pytest.mark.parametrize("kind", ["lock", "rlock", "semaphore", "multilock", "rwlock"])
+def test_what_is_acquired_and_released_is_the_callers_whoever_awaits_it(kind: str) -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        handle, release = await held(kind, client)
+        acquire = handle.acquire_read if kind == "rwlock" else handle.acquire
+        await in_another_task(release())
+        turn = [asyncio.Event() for _ in range(2)]
+
+        async def first() -> int:
+            await in_another_task(acquire())
+            fence = handle.fence
+            turn[0].set()
+            await turn[1].wait()
+            assert handle.fence == fence
+            await in_another_task(release())
+            return int(fence)
+
+        async def second() -> int:
+            await turn[0].wait()
+            await in_another_task(acquire())
+            fence = handle.fence
+            turn[1].set()
+            await one
+            assert handle.fence == fence
+            await in_another_task(release())
+            return int(fence)
+
+        one = asyncio.ensure_future(first())
+        two = await second()
+        assert released(peer) == [101, await one, two]
+        assert two != one.result()
+
+    play(scenario, Peer())
+
+
+def test_what_another_task_works_under_is_not_given_back() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        multilock = aio.MultiLock(["gpu0", "gpu1"], client)
+
+        async def acquire() -> None:
+            await multilock.acquire(num_locks=1)
+
+        working, done = asyncio.Event(), asyncio.Event()
+
+        async def work() -> None:
+            async with multilock:
+                working.set()
+                await done.wait()
+
+        worker = asyncio.ensure_future(work())
+        await working.wait()
+        for use in (lambda: multilock.fence, lambda: multilock.names_held):
+            with pytest.raises(NotHolder, match="this task or thread"):
+                use()
+        with pytest.raises(NotHolder, match="this task or thread"):
+            await multilock.release()
+        assert not released(peer)
+        await asyncio.ensure_future(acquire())
+        await multilock.release()  # of one who has ended, and nothing else is left behind
+        for _ in range(2):
+            await asyncio.ensure_future(acquire())
+        with pytest.raises(NotHolder):
+            await multilock.release()  # it may be either
+        assert len(released(peer)) == 1
+        done.set()
+        await worker
+        assert len(released(peer)) == 2
+
+    play(scenario, Peer())
+
+
+@pytest.mark.parametrize("kind", ["lock", "rlock", "semaphore", "multilock", "rwlock"])
+def test_what_was_lost_by_one_who_has_ended_is_forgotten(kind: str) -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        handle, release = await asyncio.ensure_future(held(kind, client))
+        acquire = handle.acquire_read if kind == "rwlock" else handle.acquire
+        await lose_session(peer, client, session=8)
+        await acquire()
+        assert len(list(handle._holdings)) == 1
+        await release()
+        with pytest.raises(NotHolder):
+            await release()
+        assert not list(handle._holdings)
+        assert not getattr(handle, "_depth_by_hold", None)
+
+    play(scenario, Peer())
+
+
+def test_a_claim_is_used_from_any_task() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        claim, _ = await held("ack", client)
+
+        async def work() -> None:
+            assert claim.fence == 101
+            await claim.ack()
+            with pytest.raises(NotHolder):
+                _ = claim.fence
+
+        await asyncio.ensure_future(work())
+        assert released(peer) == [101]
+
+    play(scenario, Peer())
+
+
+def test_a_thread_does_not_give_back_what_a_running_one_has() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        async with Peer() as peer:
+            client = raftcoord.Client(peer.address, set_as_default=False)
+            lock = raftcoord.Lock("l", client)
+            with ThreadPoolExecutor(1) as other:
+                with ThreadPoolExecutor(1) as owner:
+                    await loop.run_in_executor(owner, lock.acquire)
+                    with pytest.raises(NotHolder, match="this task or thread"):
+                        await loop.run_in_executor(other, lock.release)
+                    assert await loop.run_in_executor(owner, lambda: lock.fence) == 101
+                await loop.run_in_executor(other, lock.release)
+                assert released(peer) == [101]
+                await loop.run_in_executor(other, client.close)
+
+    asyncio.run(asyncio.wait_for(run(), 20))
