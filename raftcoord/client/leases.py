@@ -80,6 +80,12 @@ class Holdings:
         """Forget what an owner lost and has not been told of."""
         self._holds = [hold for hold in self._holds if hold.owner is not owner or hold.is_alive()]
 
+    def forget_all(self) -> None:
+        """Forget everything: it is void."""
+        holds, self._holds = self._holds, []
+        for hold in holds:
+            hold.core.forget(hold)
+
     def newest_of(self, owner: Owner) -> Hold | None:
         """Return what an owner acquired last, lost or not."""
         return next((hold for hold in reversed(self._holds) if hold.owner is owner), None)

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from client_peer import Peer, lose_session, play
+from client_peer import Peer, answer, lose_session, nothing, ok, play, scripted
 
 import raftcoord
 from raftcoord import aio
-from raftcoord.protocol.errors import NotHolder, Overloaded
+from raftcoord.client.errors import SemaphoreClosed
+from raftcoord.protocol.errors import Code, NotHolder, Overloaded
 from raftcoord.protocol.operations import Operation
 
 _O = Operation
@@ -242,3 +243,76 @@ def test_a_thread_does_not_give_back_what_a_running_one_has() -> None:
                 await loop.run_in_executor(other, client.close)
 
     asyncio.run(asyncio.wait_for(run(), 20))
+
+
+# A semaphore that is closed.
+
+
+def test_nothing_is_acquired_beside_a_close() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        semaphore = aio.Semaphore(1, "s", client)
+        closed, acquired = await asyncio.gather(
+            semaphore.close(), semaphore.acquire(), return_exceptions=True
+        )
+        assert closed is None
+        assert isinstance(acquired, SemaphoreClosed)
+        assert not peer.of(_O.SEMAPHORE_ACQUIRE)
+
+    play(scenario, Peer())
+
+
+def test_a_lease_that_is_granted_after_the_close_is_given_back() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        semaphore = aio.Semaphore(1, "s", client)
+        acquiring = asyncio.ensure_future(semaphore.acquire())
+        await peer.until(lambda peer: bool(peer.of(_O.SEMAPHORE_ACQUIRE)))
+        await semaphore.close()
+        peer.send(*ok(peer.of(_O.SEMAPHORE_ACQUIRE)[0], 33))
+        with pytest.raises(SemaphoreClosed):
+            await acquiring
+        assert released(peer) == [33]
+
+    play(scenario, Peer(answers=scripted({_O.SEMAPHORE_ACQUIRE: nothing})))
+
+
+def test_a_release_beside_a_close_is_sent_and_done() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        semaphore = aio.Semaphore(2, "s", client)
+        await semaphore.acquire()
+        await semaphore.acquire()
+        assert await asyncio.gather(semaphore.close(), semaphore.release()) == [None, True]
+        assert released(peer) == [102]
+        with pytest.raises(NotHolder):
+            _ = semaphore.fence
+        assert await semaphore.release(), "void since the close, and nothing to give back"
+        assert released(peer) == [102]
+
+    play(scenario, Peer(answers=scripted({_O.SEMAPHORE_RELEASE: lambda r: answer(r, Code.NOT_HOLDER)})))
+
+
+def test_a_close_that_failed_leaves_everything_as_it_was() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        semaphore = aio.Semaphore(2, "s", client)
+        await semaphore.acquire()
+        with pytest.raises(ValueError, match="timeout"):
+            await semaphore.close(timeout="soon")
+        assert semaphore.fence == 101
+        assert await semaphore.acquire()
+        assert await semaphore.release()
+        assert await semaphore.release()
+        assert released(peer) == [102, 101]
+
+    play(scenario, Peer())
+
+
+def test_a_handle_that_a_release_told_of_the_close_acquires_no_more() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        semaphore = aio.Semaphore(2, "s", client)
+        await semaphore.acquire()
+        with pytest.raises(SemaphoreClosed, match="void"):
+            await semaphore.release()
+        with pytest.raises(SemaphoreClosed):
+            await semaphore.acquire()
+        assert len(peer.of(_O.SEMAPHORE_ACQUIRE)) == 1
+
+    play(scenario, Peer(answers=scripted({_O.SEMAPHORE_RELEASE: lambda r: answer(r, Code.NOT_HOLDER)})))
