@@ -1,7 +1,7 @@
 """An item of a queue that somebody works on, for asyncio.
 
 Invariants:
-  1. A claim is settled once: acknowledged, put back, or lost with its session.
+  1. A claim takes one item at most, and settles it once: acknowledged, put back, or lost with its session.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Claim(LeaseHandle):
         self._timeout = timeout
         self._item: tuple[bytes, int] | None = None
         self._hold: Hold | None = None
+        self._is_taking = False
 
     def __repr__(self) -> str:
         state = "not taken" if self._hold is None else f"fence={self._hold.fence}"
@@ -106,10 +107,17 @@ class Claim(LeaseHandle):
         return self._item
 
     async def _take(self) -> None:
-        if self._item is None:
+        if self._item is not None:
+            return
+        if self._is_taking:
+            raise RuntimeError("the claim is being taken already: each claim takes one item, for one task")
+        self._is_taking = True
+        try:
             fence, blob, deliveries = await self._wait(_CLAIM, self._timeout, *self._limits)
             self._item = blob, deliveries
             self._hold = self._remember(fence)
+        finally:
+            self._is_taking = False
 
     async def _settle(self, operation: int, timeout: Timeout) -> None:
         self._taken()

@@ -13,7 +13,7 @@ from client_peer import Peer, answer, lose_session, nothing, ok, play, scripted
 import raftcoord
 from raftcoord import aio
 from raftcoord.client.errors import SemaphoreClosed
-from raftcoord.protocol.errors import Code, NotHolder, Overloaded
+from raftcoord.protocol.errors import CallTimeout, Code, NotHolder, Overloaded
 from raftcoord.protocol.operations import Operation
 
 _O = Operation
@@ -316,3 +316,34 @@ def test_a_handle_that_a_release_told_of_the_close_acquires_no_more() -> None:
         assert len(peer.of(_O.SEMAPHORE_ACQUIRE)) == 1
 
     play(scenario, Peer(answers=scripted({_O.SEMAPHORE_RELEASE: lambda r: answer(r, Code.NOT_HOLDER)})))
+
+
+# Claims.
+
+
+def test_a_claim_that_two_tasks_await_takes_one_item() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        claim = aio.Queue("q", client=client).claim()
+
+        async def take() -> Any:
+            return (await claim).value
+
+        first, second = await asyncio.gather(take(), take(), return_exceptions=True)
+        assert first == "item"
+        assert isinstance(second, RuntimeError)
+        assert len(peer.of(_O.QUEUE_CLAIM)) == 1
+        await claim.ack()
+        assert released(peer) == [101]
+
+    play(scenario, Peer())
+
+
+def test_a_claim_may_be_awaited_again_when_there_was_nothing() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        claim = aio.Queue("q", client=client).claim(0)
+        with pytest.raises(CallTimeout):
+            await claim
+        peer.answers = scripted({})
+        assert (await claim).value == "item"
+
+    play(scenario, Peer(answers=scripted({_O.QUEUE_CLAIM: lambda r: answer(r, Code.EMPTY)})))
