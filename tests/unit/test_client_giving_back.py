@@ -328,7 +328,9 @@ def test_a_claim_that_two_tasks_await_takes_one_item() -> None:
         async def take() -> Any:
             return (await claim).value
 
-        first, second = await asyncio.gather(take(), take(), return_exceptions=True)
+        first, second = await asyncio.gather(
+            *(asyncio.ensure_future(take()) for _ in range(2)), return_exceptions=True
+        )
         assert first == "item"
         assert isinstance(second, RuntimeError)
         assert len(peer.of(_O.QUEUE_CLAIM)) == 1

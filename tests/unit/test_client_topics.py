@@ -104,6 +104,21 @@ def test_many_tasks_on_one_subscription_get_each_message_once() -> None:
     play(scenario, Peer(answers=Topic(0, 50).script()))
 
 
+def test_large_messages_are_confirmed_though_nothing_else_is_sent() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        subs = [await aio.Sub(number, 1, client) for number in range(3)]
+        getting = [asyncio.ensure_future(sub.get()) for sub in subs]
+        await peer.until(lambda peer: len(peer.of(_O.TOPIC_READ)) == 3)
+        for request, length in zip(peer.of(_O.TOPIC_READ), (1, 200_000, 70_000), strict=True):
+            peer.send(*ok(request, [2, 0, [pack_value(b"x" * length)]]))
+        await asyncio.gather(*getting)
+        await peer.until(lambda peer: bool(peer.of(_O.CONFIRM)))
+        sequences = [request.sequence for request in peer.of(_O.TOPIC_READ)]
+        assert peer.of(_O.CONFIRM)[0].acked == [max(sequences), *sequences]
+
+    play(scenario, Peer(answers=scripted({_O.TOPIC_READ: waiting})))
+
+
 def test_what_was_missed_is_counted_and_told() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
         def on_missed(count: int) -> None:
