@@ -233,9 +233,10 @@ class Variable(Handle):
         Raises:
             CallTimeout: it kept that revision for that long.
         """
+        deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
         while True:
             try:
-                blob, revision = await self._wait(_WATCH, timeout, seen_revision)
+                blob, revision = await self._wait(_WATCH, deadline.left_s(), seen_revision)
             except SessionLost:
                 if self._client.closed:
                     raise

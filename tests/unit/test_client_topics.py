@@ -344,6 +344,21 @@ def test_a_value_with_an_end_is_another_operation() -> None:
     play(scenario, Peer(answers=lambda r: ok(r, 1)))
 
 
+def test_however_often_the_session_is_lost_watching_ends_with_its_timeout() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        watching = asyncio.ensure_future(aio.Variable("v", client).next_change(3, "300ms"))
+        await peer.until(lambda peer: bool(peer.requests))
+        session = 7
+        while not watching.done():
+            session += 1
+            await lose_session(peer, client, session=session)
+        with pytest.raises(CallTimeout):
+            await watching
+        assert session > 8
+
+    play(scenario, Peer(answers=scripted({_O.VARIABLE_WATCH: waiting})))
+
+
 def test_waiting_for_an_event_goes_on_in_the_next_session() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
         event = aio.Event("e", client)
