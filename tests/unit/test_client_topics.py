@@ -346,7 +346,7 @@ def test_a_value_with_an_end_is_another_operation() -> None:
 
 def test_however_often_the_session_is_lost_watching_ends_with_its_timeout() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
-        watching = asyncio.ensure_future(aio.Variable("v", client).next_change(3, "300ms"))
+        watching = asyncio.ensure_future(aio.Variable("v", client).next_change(3, "2s"))
         await peer.until(lambda peer: bool(peer.requests))
         session = 7
         while not watching.done():
