@@ -69,14 +69,16 @@ class Lock(LeaseBlock):
 
     async def holder(self, timeout: Timeout = None) -> ClientInfo | None:
         """Return who holds the lock; None when nobody does."""
-        status = await self._call(_STATUS, timeout)
+        deadline = self._deadline(timeout)
+        status = await self._call(_STATUS, deadline.left_s())
         if status is None:
             return None
-        return (await client_infos(self._client, status[:1], timeout))[0]
+        return (await client_infos(self._client, status[:1], deadline))[0]
 
     async def waiters(self, timeout: Timeout = None) -> list[ClientInfo]:
         """Return who waits for the lock, the next one first; a client comes once for each call that waits."""
-        return await client_infos(self._client, await self._call(_WAITERS, timeout), timeout)
+        deadline = self._deadline(timeout)
+        return await client_infos(self._client, await self._call(_WAITERS, deadline.left_s()), deadline)
 
     async def _acquire_until(self, timeout: Timeout) -> bool:
         return await self.acquire(timeout=timeout)

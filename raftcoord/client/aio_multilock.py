@@ -107,11 +107,13 @@ class MultiLock(LeaseBlock):
 
     async def holders(self, timeout: Timeout = None) -> dict[Name, ClientInfo]:
         """Return who holds which of the names; a name that is free is missing."""
-        statuses = await asyncio.gather(*(self._status(key, timeout) for key in self._name_by_key))
+        deadline = self._deadline(timeout)
+        left_s = deadline.left_s()
+        statuses = await asyncio.gather(*(self._status(key, left_s) for key in self._name_by_key))
         held = [
             (name, status[0]) for name, status in zip(self.names, statuses, strict=True) if status is not None
         ]
-        infos = await client_infos(self._client, [session for _, session in held], timeout)
+        infos = await client_infos(self._client, [session for _, session in held], deadline)
         return {name: info for (name, _), info in zip(held, infos, strict=True)}
 
     async def _status(self, key: bytes, timeout: Timeout) -> Any:
