@@ -13,7 +13,7 @@ import raftcoord
 from raftcoord import aio
 from raftcoord.client.errors import TopicDeleted
 from raftcoord.protocol.errors import BadRequest, CallTimeout, Code, SessionLost, ValueTooLarge
-from raftcoord.protocol.operations import Operation
+from raftcoord.protocol.operations import BATCH_ITEMS_MAX, Operation
 from raftcoord.protocol.values import pack_value
 
 _O = Operation
@@ -243,6 +243,21 @@ def test_nothing_is_sent_of_what_cannot_be() -> None:
         assert peer.requests == []
 
     play(scenario, Peer())
+
+
+def test_a_queue_is_drained_within_the_timeout() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        queue = aio.Queue("q", client=client)
+        with pytest.raises(CallTimeout):
+            await queue.get("30ms", batch=True)
+        first_part = [pack_value(number) for number in range(BATCH_ITEMS_MAX)]
+        parts = iter([first_part])
+        peer.answers = scripted({_O.QUEUE_GET: lambda r: [m for part in parts for m in ok(r, part)][:1]})
+        items = await queue.get("1s", batch=True)
+        assert items == list(range(BATCH_ITEMS_MAX)), "what came in time"
+        assert [r.arguments for r in peer.of(_O.QUEUE_GET)] == [[b"\xa1q", 0, -1, False]] * 3
+
+    play(scenario, Peer(answers=nothing), timeout="1h")
 
 
 def test_a_synchronous_subscription_without_a_replica_fails_in_time() -> None:
