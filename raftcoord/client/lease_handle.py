@@ -193,5 +193,7 @@ class Guard(Generic[_L]):
 
     def _on_lost(self) -> None:
         assert self._task is not None
+        if self._task is asyncio.current_task():
+            return  # it closes its client itself, and must come to the end of that
         self._cancelled = True
         self._task.cancel()

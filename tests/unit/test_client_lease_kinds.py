@@ -80,6 +80,33 @@ def test_a_guard_that_ends_in_peace_releases_and_cancels_nobody() -> None:
     play(scenario, Peer())
 
 
+def test_a_guard_does_not_cancel_the_close_of_its_own_client() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        entered = asyncio.Event()
+
+        async def work() -> None:
+            async with aio.Lock("other", client).guard():
+                entered.set()
+                await asyncio.sleep(60)
+
+        other = asyncio.ensure_future(work())
+        await entered.wait()
+        closed = False
+        with pytest.raises(LockLost):
+            async with aio.Lock("n", client).guard():
+                await client.close()
+                await asyncio.sleep(0)
+                closed = True
+        assert closed
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+        with pytest.raises(LockLost):
+            await other
+
+    play(scenario, Peer())
+
+
 def test_a_guard_that_is_not_granted_in_time_raises() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
         with pytest.raises(CallTimeout, match="not to be had in time"):
