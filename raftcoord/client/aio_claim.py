@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from raftcoord.client.aio_client import Client
 from raftcoord.client.handle import Errors
-from raftcoord.client.lease_handle import LeaseHandle
+from raftcoord.client.lease_handle import Guard, LeaseHandle
 from raftcoord.client.leases import Hold
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.errors import Code, QueueClosed
@@ -92,14 +92,29 @@ class Claim(LeaseHandle):
         return self
 
     async def __aenter__(self) -> Claim:
-        await self._take()
+        await self._enter()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._hold is not None and self._hold in tuple(self._holdings):  # else it was settled inside
-            await self._leave(self._hold, error)
+        await self._leave(self._hold, error)
+
+    def guard(self) -> Guard[Claim]:
+        """Return what `async with` takes to work on the item, and to stop as soon as the claim is lost.
+
+        The task inside the block is cancelled at the moment of the loss; the block then raises `LockLost`.
+        """
+        return Guard(self, self._enter)
+
+    async def _enter(self) -> Hold:
+        await self._take()
+        assert self._hold is not None
+        return self._hold
+
+    async def _leave(self, hold: Hold | None, error: BaseException | None) -> None:
+        if hold in tuple(self._holdings):  # else it was settled inside the block
+            await super()._leave(hold, error)
 
     def _taken(self) -> tuple[bytes, int]:
         if self._item is None:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final, NamedTuple
 
-from raftcoord.client.lease_handle import LeaseHandle
+from raftcoord.client.lease_handle import Guard, LeaseHandle
 from raftcoord.client.leases import Hold
 from raftcoord.client.ownership import for_its_caller
 from raftcoord.client.timeouts import Timeout
@@ -87,6 +87,17 @@ class RWLock(LeaseHandle):
     def write(self, timeout: Timeout = None) -> AbstractAsyncContextManager[RWLock]:
         """Return what holds the lock for writing during a block; otherwise like `read`."""
         return self._block(False, timeout)
+
+    def guard_read(self, timeout: Timeout = None) -> Guard[RWLock]:
+        """Like `read`, for a block that is to stop as soon as the lock is lost.
+
+        The task inside the block is cancelled at the moment of the loss; the block then raises `LockLost`.
+        """
+        return Guard(self, lambda: self._enter(True, timeout))
+
+    def guard_write(self, timeout: Timeout = None) -> Guard[RWLock]:
+        """Like `write`, for a block that is to stop as soon as the lock is lost; see `guard_read`."""
+        return Guard(self, lambda: self._enter(False, timeout))
 
     async def locked(self, timeout: Timeout = None) -> bool:
         """Tell whether anybody holds the lock, for reading or for writing."""
