@@ -3,8 +3,8 @@
 Invariants:
   1. A hold is believed in only while its session's time to live has not run out on this side.
   2. A loss is told once for each session through `on_lost`, and raises `LockLost` when the hold is used next.
-  3. A release gives back what its own task or thread acquired, never what another one has that still runs,
-     and of what is left by those that ended only what is the only thing left.
+  3. A release gives back what its own task or thread acquired; else what the task has that started it, or what
+     is left by one that has ended, if that is one thing only; never what any other has that still runs.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 from raftcoord.client import forking
 from raftcoord.client.aio_client import Client
 from raftcoord.client.core import Core
-from raftcoord.client.ownership import Owner, current_owner, is_running
+from raftcoord.client.ownership import Owner, current_owner, current_starter, is_running
 from raftcoord.client.session_state import Session
 from raftcoord.protocol.errors import LockLost, NotHolder
 
@@ -93,13 +93,18 @@ class Holdings:
     def newest(self) -> Hold | None:
         """Return the hold that a use of the handle is about, lost or not.
 
-        That is the caller's own, acquired last. When it has none: what was left by one who ended, if that is
-        one thing only. Of several, or of one who still runs, it may be what somebody else works under.
+        That is the caller's own, acquired last. When it has none: that of the task which started it, as a
+        clean-up in a task of its own needs, or what was left by one who ended. Of several things, each may be
+        what somebody else works under, as may be what any other has that runs: then it is none.
         """
         own = self.newest_of(current_owner())
         if own is not None:
             return own
-        left = [hold for hold in self if not is_running(hold.owner)]
+        starter = current_starter()
+        of_starter = None if starter is None else self.newest_of(starter)
+        left = [hold for hold in self if hold.owner is not starter and not is_running(hold.owner)]
+        if of_starter is not None:
+            left.append(of_starter)
         return left[0] if len(left) == 1 else None
 
     def current(self, hold: Hold | None = None) -> Hold:

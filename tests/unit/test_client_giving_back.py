@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import Context
 from typing import Any
 
 import pytest
@@ -189,6 +190,52 @@ def test_what_another_task_works_under_is_not_given_back() -> None:
         done.set()
         await worker
         assert len(released(peer)) == 2
+
+    play(scenario, Peer())
+
+
+@pytest.mark.parametrize("kind", ["lock", "semaphore", "multilock", "rwlock"])
+def test_a_task_gives_back_for_the_one_that_started_it(kind: str) -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        handle, release = await held(kind, client)
+
+        async def clean_up() -> None:
+            assert handle.fence == 101
+            await in_another_task(release())
+            with pytest.raises(NotHolder):
+                _ = handle.fence
+
+        async def stranger() -> None:
+            with pytest.raises(NotHolder):
+                await release()
+
+        await Context().run(asyncio.ensure_future, stranger())
+        assert not released(peer)
+        await in_another_task(clean_up())
+        assert released(peer) == [101]
+
+    play(scenario, Peer())
+
+
+def test_a_task_does_not_choose_between_its_starters_and_what_is_left() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        semaphore = aio.Semaphore(5, "s", client)
+
+        async def acquire() -> None:
+            await semaphore.acquire()
+
+        await semaphore.acquire()
+        await asyncio.ensure_future(acquire())
+
+        async def clean_up() -> None:
+            with pytest.raises(NotHolder):
+                await semaphore.release()
+
+        await asyncio.ensure_future(clean_up())
+        await semaphore.release()
+        assert released(peer) == [101]
+        await asyncio.ensure_future(semaphore.release())
+        assert released(peer) == [101, 102]
 
     play(scenario, Peer())
 
