@@ -3,8 +3,8 @@
 Invariants:
   1. A hold is believed in only while its session's time to live has not run out on this side.
   2. A loss is told once for each session through `on_lost`, and raises `LockLost` when the hold is used next.
-  3. A release gives back what its own task or thread acquired; else what the task has that started it, or what
-     is left by one that has ended, if that is one thing only; never what any other has that still runs.
+  3. A release gives back what its own task or thread acquired; else what the task has that started it, or
+     what is left by one that has ended, if that is one thing only; never what any other has that still runs.
 """
 
 from __future__ import annotations
