@@ -1,7 +1,7 @@
 """An item of a queue that somebody works on, for asyncio.
 
 Invariants:
-  1. A claim is settled once: acknowledged, put back, or lost with its session.
+  1. A claim takes one item at most, and settles it once: acknowledged, put back, or lost with its session.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Final
 
 from raftcoord.client.aio_client import Client
 from raftcoord.client.handle import Errors
-from raftcoord.client.lease_handle import LeaseHandle
+from raftcoord.client.lease_handle import Guard, LeaseHandle
 from raftcoord.client.leases import Hold
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.errors import Code, QueueClosed
@@ -43,6 +43,7 @@ class Claim(LeaseHandle):
         self._timeout = timeout
         self._item: tuple[bytes, int] | None = None
         self._hold: Hold | None = None
+        self._is_taking = False
 
     def __repr__(self) -> str:
         state = "not taken" if self._hold is None else f"fence={self._hold.fence}"
@@ -50,6 +51,16 @@ class Claim(LeaseHandle):
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a claim belongs to the client that took it, and cannot be pickled")
+
+    @property
+    def fence(self) -> int:
+        """The number of the claim: larger than that of every earlier grant of anything in the store.
+
+        Raises:
+            NotHolder: the claim is not taken yet, or was settled.
+            LockLost: it is lost.
+        """
+        return self._holdings.current(self._hold).fence
 
     @property
     def value(self) -> Any:
@@ -81,14 +92,29 @@ class Claim(LeaseHandle):
         return self
 
     async def __aenter__(self) -> Claim:
-        await self._take()
+        await self._enter()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._hold is not None and self._hold in tuple(self._holdings):  # else it was settled inside
-            await self._leave(self._hold, error)
+        await self._leave(self._hold, error)
+
+    def guard(self) -> Guard[Claim]:
+        """Return what `async with` takes to work on the item, and to stop as soon as the claim is lost.
+
+        The task inside the block is cancelled at the moment of the loss; the block then raises `LockLost`.
+        """
+        return Guard(self, self._enter)
+
+    async def _enter(self) -> Hold:
+        await self._take()
+        assert self._hold is not None
+        return self._hold
+
+    async def _leave(self, hold: Hold | None, error: BaseException | None) -> None:
+        if hold in tuple(self._holdings):  # else it was settled inside the block
+            await super()._leave(hold, error)
 
     def _taken(self) -> tuple[bytes, int]:
         if self._item is None:
@@ -96,16 +122,22 @@ class Claim(LeaseHandle):
         return self._item
 
     async def _take(self) -> None:
-        if self._item is None:
+        if self._item is not None:
+            return
+        if self._is_taking:
+            raise RuntimeError("the claim is being taken already: each claim takes one item, for one task")
+        self._is_taking = True
+        try:
             fence, blob, deliveries = await self._wait(_CLAIM, self._timeout, *self._limits)
             self._item = blob, deliveries
             self._hold = self._remember(fence)
+        finally:
+            self._is_taking = False
 
     async def _settle(self, operation: int, timeout: Timeout) -> None:
         self._taken()
         assert self._hold is not None
-        hold = self._holdings.take(self._hold)
-        await self._give_back(hold, operation, (self._key, hold.fence), timeout)
+        await self._give_back(self._hold, operation, (self._key,), timeout)
 
     async def _release_after(self, hold: Hold | None, error: BaseException | None) -> None:
         await self._settle(_ACK if error is None else _NACK, None)

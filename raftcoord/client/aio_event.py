@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import ClassVar, Final
 
-from raftcoord.client.deadline import Deadline
 from raftcoord.client.handle import Handle
 from raftcoord.client.timeouts import Timeout, parse_timeout
 from raftcoord.protocol.errors import CallTimeout, SessionLost
@@ -40,7 +38,7 @@ class Event(Handle):
         """
         if parse_timeout(timeout) == 0:
             return await self.is_set()
-        deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
+        deadline = self._deadline(timeout)
         while True:
             try:
                 await self._wait(_WAIT, deadline.left_s())

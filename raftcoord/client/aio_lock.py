@@ -7,7 +7,7 @@ from typing import ClassVar, Final
 from raftcoord.client.client_info import ClientInfo, client_infos
 from raftcoord.client.lease_handle import LeaseBlock
 from raftcoord.client.leases import Hold
-from raftcoord.client.ownership import current_owner
+from raftcoord.client.ownership import current_owner, for_its_caller
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.operations import Operation
 
@@ -32,6 +32,7 @@ class Lock(LeaseBlock):
 
     KIND: ClassVar[str] = "lock"
 
+    @for_its_caller
     async def acquire(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock; tell whether that worked.
 
@@ -50,12 +51,13 @@ class Lock(LeaseBlock):
         self._remember(fence)
         return True
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> None:
         """Give the lock up. Once this is called the handle does not hold the lock any more; a release that
         is not answered in time is repeated in the background.
 
         Raises:
-            NotHolder: this handle does not hold the lock.
+            NotHolder: this task does not hold the lock through this handle.
             LockLost: it held it, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time.
         """
@@ -67,21 +69,22 @@ class Lock(LeaseBlock):
 
     async def holder(self, timeout: Timeout = None) -> ClientInfo | None:
         """Return who holds the lock; None when nobody does."""
-        status = await self._call(_STATUS, timeout)
+        deadline = self._deadline(timeout)
+        status = await self._call(_STATUS, deadline.left_s())
         if status is None:
             return None
-        return (await client_infos(self._client, status[:1], timeout))[0]
+        return (await client_infos(self._client, status[:1], deadline))[0]
 
     async def waiters(self, timeout: Timeout = None) -> list[ClientInfo]:
         """Return who waits for the lock, the next one first; a client comes once for each call that waits."""
-        return await client_infos(self._client, await self._call(_WAITERS, timeout), timeout)
+        deadline = self._deadline(timeout)
+        return await client_infos(self._client, await self._call(_WAITERS, deadline.left_s()), deadline)
 
     async def _acquire_until(self, timeout: Timeout) -> bool:
         return await self.acquire(timeout=timeout)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        await self._give_back(hold, _RELEASE, (self._key, hold.fence), timeout)
+        await self._give_back(hold, _RELEASE, (self._key,), timeout)
 
     @property
     def _hold(self) -> Hold | None:

@@ -10,6 +10,7 @@ from raftcoord.client.aio_client import Client
 from raftcoord.client.client_info import ClientInfo, client_infos
 from raftcoord.client.lease_handle import LeaseBlock
 from raftcoord.client.leases import Hold
+from raftcoord.client.ownership import for_its_caller
 from raftcoord.client.timeouts import Timeout, parse_timeout
 from raftcoord.protocol.operations import MULTILOCK_NAMES_MAX, Operation
 from raftcoord.protocol.values import Name, pack_name
@@ -56,15 +57,16 @@ class MultiLock(LeaseBlock):
 
     @property
     def names_held(self) -> tuple[Name, ...]:
-        """The names that this task holds through this handle (or others do, if it holds none).
+        """The names that this task holds through this handle.
 
         Raises:
-            NotHolder: this handle holds nothing.
+            NotHolder: this task holds nothing through this handle.
             LockLost: it did, and lost it.
         """
         held: tuple[Name, ...] = self._holdings.current().detail
         return held
 
+    @for_its_caller
     async def acquire(
         self, blocking: bool = True, timeout: Timeout = None, num_locks: int | None = None
     ) -> bool:
@@ -88,11 +90,12 @@ class MultiLock(LeaseBlock):
         self._remember(fence, tuple(self._name_by_key[key] for key in keys))
         return True
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> None:
         """Give back all that the last `acquire` of this task took.
 
         Raises:
-            NotHolder: this handle holds nothing.
+            NotHolder: this task holds nothing through this handle.
             LockLost: it did, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time; it is repeated in the background.
         """
@@ -104,11 +107,13 @@ class MultiLock(LeaseBlock):
 
     async def holders(self, timeout: Timeout = None) -> dict[Name, ClientInfo]:
         """Return who holds which of the names; a name that is free is missing."""
-        statuses = await asyncio.gather(*(self._status(key, timeout) for key in self._name_by_key))
+        deadline = self._deadline(timeout)
+        left_s = deadline.left_s()
+        statuses = await asyncio.gather(*(self._status(key, left_s) for key in self._name_by_key))
         held = [
             (name, status[0]) for name, status in zip(self.names, statuses, strict=True) if status is not None
         ]
-        infos = await client_infos(self._client, [session for _, session in held], timeout)
+        infos = await client_infos(self._client, [session for _, session in held], deadline)
         return {name: info for (name, _), info in zip(held, infos, strict=True)}
 
     async def _status(self, key: bytes, timeout: Timeout) -> Any:
@@ -121,8 +126,7 @@ class MultiLock(LeaseBlock):
         return await self.acquire(timeout=timeout)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        await self._give_back(hold, _RELEASE, (hold.fence,), timeout)
+        await self._give_back(hold, _RELEASE, (), timeout)
 
 
 def check_names(names: Iterable[Name]) -> dict[bytes, Name]:

@@ -114,7 +114,9 @@ class Queue(Handle):
         Args:
             timeout: None waits for ever, 0 does not wait.
             batch: False for one item. A number n: wait until n items are there, return them as a list.
-                True: return a list of what is there now, without waiting.
+                True: return a list of what is there now, without waiting; the timeout bounds the call, and
+                None takes the client's own. More than 10 000 items or about 3 MiB are taken in several parts:
+                when the time is over, the parts that came are returned; a call that is cancelled loses them.
 
         Raises:
             CallTimeout: there were too few items for that long; nothing is taken.
@@ -122,18 +124,19 @@ class Queue(Handle):
         """
         count = item_count(batch)
         if count == _DRAIN:
-            return await self._drain()
+            return await self._drain(timeout)
         blobs = await self._wait(_GET, timeout, self._maxsize, count)
         if batch is False:
             return unpack_value(blobs[0])
         return [unpack_value(blob) for blob in blobs]
 
-    async def _drain(self) -> list[Any]:
+    async def _drain(self, timeout: Timeout) -> list[Any]:
         """Take what is there, in as many steps as it needs; each takes a bounded part."""
+        deadline = self._deadline(timeout)
         items: list[Any] = []
         while True:
             try:
-                blobs = await self._wait(_GET, 0, self._maxsize, _DRAIN)
+                blobs = await self._call(_GET, deadline.left_s(), self._maxsize, _DRAIN, False)
             except RaftcoordError as error:
                 if not items:
                     raise

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from raftcoord.client.aio_client import Client
 from raftcoord.client.aio_lock import Lock
 from raftcoord.client.leases import Hold
-from raftcoord.client.ownership import current_owner
-from raftcoord.client.timeouts import Timeout
+from raftcoord.client.ownership import current_owner, for_its_caller
+from raftcoord.client.timeouts import Timeout, parse_timeout
 from raftcoord.protocol.errors import NotHolder
 from raftcoord.protocol.values import Name
 
@@ -18,7 +18,7 @@ class RLock(Lock):
 
     In the store it is one lock, the same that a `Lock` of this name is. The inner levels ask nobody. It is
     re-entrant through one handle and in one task (in the synchronous flavour: thread); other tasks, and
-    other handles, wait. Wrapping `acquire` into `asyncio.wait_for` makes a task of its own; give `timeout=`.
+    other handles, wait.
 
     When it is lost, each level raises `LockLost`: an inner acquire too, so that no block begins without it.
 
@@ -38,6 +38,7 @@ class RLock(Lock):
         super().__init__(name, client, on_lost=on_lost)
         self._depth_by_hold: dict[Hold, int] = {}
 
+    @for_its_caller
     async def acquire(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock, or go one level deeper when this task has it; tell whether that worked.
 
@@ -55,11 +56,15 @@ class RLock(Lock):
             if not await super().acquire(blocking, timeout):
                 return False
             hold = self._own_hold()
+            self._depth_by_hold = {
+                known: depth for known, depth in self._depth_by_hold.items() if known in self._holdings
+            }
         elif not hold.is_alive():
             raise self._holdings.lost_error(hold)
         self._depth_by_hold[hold] = self._depth_by_hold.get(hold, 0) + 1
         return True
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> None:
         """Go one level up; on the outermost one, give the lock up as `Lock.release` does.
 
@@ -84,6 +89,7 @@ class RLock(Lock):
         return hold.fence
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
+        parse_timeout(timeout)  # a wrong one must not cost a level
         hold = self._own_hold()
         depth = self._depth_by_hold.pop(hold) - 1
         if depth == 0:

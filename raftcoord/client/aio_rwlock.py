@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import ClassVar, Final, NamedTuple
 
-from raftcoord.client.lease_handle import LeaseHandle
+from raftcoord.client.lease_handle import Guard, LeaseHandle
 from raftcoord.client.leases import Hold
+from raftcoord.client.ownership import for_its_caller
 from raftcoord.client.timeouts import Timeout
 from raftcoord.protocol.errors import CallTimeout
 from raftcoord.protocol.operations import Operation
@@ -41,6 +42,7 @@ class RWLock(LeaseHandle):
 
     KIND: ClassVar[str] = "rwlock"
 
+    @for_its_caller
     async def acquire_read(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock together with other readers; tell whether that worked.
 
@@ -54,15 +56,17 @@ class RWLock(LeaseHandle):
         """
         return await self._acquire(True, blocking, timeout) is not None
 
+    @for_its_caller
     async def acquire_write(self, blocking: bool = True, timeout: Timeout = None) -> bool:
         """Take the lock alone; otherwise like `acquire_read`."""
         return await self._acquire(False, blocking, timeout) is not None
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> None:
         """Give back what this task acquired last, for reading or for writing.
 
         Raises:
-            NotHolder: this handle does not hold the lock.
+            NotHolder: this task does not hold the lock through this handle.
             LockLost: it held it, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time; it is repeated in the background.
         """
@@ -83,6 +87,17 @@ class RWLock(LeaseHandle):
     def write(self, timeout: Timeout = None) -> AbstractAsyncContextManager[RWLock]:
         """Return what holds the lock for writing during a block; otherwise like `read`."""
         return self._block(False, timeout)
+
+    def guard_read(self, timeout: Timeout = None) -> Guard[RWLock]:
+        """Like `read`, for a block that is to stop as soon as the lock is lost.
+
+        The task inside the block is cancelled at the moment of the loss; the block then raises `LockLost`.
+        """
+        return Guard(self, lambda: self._enter(True, timeout))
+
+    def guard_write(self, timeout: Timeout = None) -> Guard[RWLock]:
+        """Like `write`, for a block that is to stop as soon as the lock is lost; see `guard_read`."""
+        return Guard(self, lambda: self._enter(False, timeout))
 
     async def locked(self, timeout: Timeout = None) -> bool:
         """Tell whether anybody holds the lock, for reading or for writing."""
@@ -118,5 +133,4 @@ class RWLock(LeaseHandle):
         return None if fence is None else self._remember(fence)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        await self._give_back(hold, _RELEASE, (self._key, hold.fence), timeout)
+        await self._give_back(hold, _RELEASE, (self._key,), timeout)

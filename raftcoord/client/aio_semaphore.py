@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar, Final, NamedTuple
 
@@ -10,8 +11,9 @@ from raftcoord.client.errors import InconsistentMaxLeases, SemaphoreClosed
 from raftcoord.client.handle import Errors
 from raftcoord.client.lease_handle import LeaseBlock
 from raftcoord.client.leases import Hold
+from raftcoord.client.ownership import for_its_caller
 from raftcoord.client.timeouts import Timeout
-from raftcoord.protocol.errors import Code, OutcomeUnknown
+from raftcoord.protocol.errors import Code, LockLost, NotHolder, OutcomeUnknown
 from raftcoord.protocol.operations import LEASES_MAX, Operation
 from raftcoord.protocol.values import Name
 
@@ -61,6 +63,7 @@ class Semaphore(LeaseBlock):
         self._max_leases = check_max_leases(max_leases)
         super().__init__(name, client, on_lost=on_lost)
         self._is_closed = False
+        self._closes_under_way = 0
 
     def _options(self) -> dict[str, Any]:
         return {**super()._options(), "max_leases": self._max_leases}
@@ -69,6 +72,7 @@ class Semaphore(LeaseBlock):
     def max_leases(self) -> int:
         return self._max_leases
 
+    @for_its_caller
     async def acquire(self, timeout: Timeout = None) -> bool:
         """Take a lease; tell whether that worked.
 
@@ -81,7 +85,7 @@ class Semaphore(LeaseBlock):
             SessionLost: the client's session ended while it waited.
             CallTimeout: a call that does not wait was not answered within the client's bound.
         """
-        if self._is_closed:
+        if self._is_over:
             raise SemaphoreClosed(f"{self._what} is closed")
         try:
             fence = await self._ask(_ACQUIRE, (self._key, self._max_leases), True, timeout)
@@ -90,9 +94,15 @@ class Semaphore(LeaseBlock):
             raise
         if fence is None:
             return False
-        self._remember(fence)
+        hold = self._remember(fence)
+        if self._is_closed:
+            # It may be a lease of a new semaphore: sent before the close, and taken in after it.
+            with contextlib.suppress(OutcomeUnknown, LockLost):
+                await self._release(hold, None)
+            raise SemaphoreClosed(f"{self._what} is closed")
         return True
 
+    @for_its_caller
     async def release(self, timeout: Timeout = None) -> bool:
         """Give back a lease, of several the one that this task took last.
 
@@ -101,7 +111,7 @@ class Semaphore(LeaseBlock):
             again for the same lease.
 
         Raises:
-            NotHolder: this handle holds no lease (a RuntimeError).
+            NotHolder: this task holds no lease through this handle (a RuntimeError).
             LockLost: it held one, and lost it; somebody else may have it.
             SemaphoreClosed: somebody else closed the semaphore meanwhile.
         """
@@ -127,18 +137,31 @@ class Semaphore(LeaseBlock):
         This handle, and those that were told, are not used any more; a new handle of the same name starts a
         new semaphore.
         """
-        await self._call(_CLOSE, timeout)
-        self._is_closed = True
-        for hold in self._holdings:
-            hold.core.forget(hold)
+        self._closes_under_way += 1  # nothing may be acquired that this close does not know of
+        try:
+            await self._call(_CLOSE, timeout)
+            self._is_closed = True
+            self._holdings.forget_all()
+        finally:
+            self._closes_under_way -= 1
+
+    @property
+    def _is_over(self) -> bool:
+        return self._is_closed or self._closes_under_way > 0
 
     async def _acquire_until(self, timeout: Timeout) -> bool:
         return await self.acquire(timeout)
 
     async def _release(self, hold: Hold | None, timeout: Timeout) -> None:
-        hold = self._holdings.take(hold)
-        if not self._is_closed:
-            await self._give_back(hold, _RELEASE, (self._key, hold.fence), timeout)
+        try:
+            await self._give_back(hold, _RELEASE, (self._key,), timeout)
+        except NotHolder:
+            if not self._is_closed:
+                raise
+        except SemaphoreClosed:
+            if not self._is_over:
+                self._is_closed = True
+                raise
 
 
 def check_max_leases(max_leases: int) -> int:

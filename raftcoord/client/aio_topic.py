@@ -8,7 +8,6 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -16,7 +15,6 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from raftcoord.client.aio_client import Client
 from raftcoord.client.aio_queue import pack_items
-from raftcoord.client.deadline import Deadline
 from raftcoord.client.errors import TopicDeleted
 from raftcoord.client.handle import Errors, Handle
 from raftcoord.client.timeouts import Timeout, parse_duration_ms
@@ -217,7 +215,7 @@ class Sub(Handle):
             CallTimeout: there was none for that long (a TimeoutError).
             TopicDeleted: the topic was deleted while the call waited.
         """
-        deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
+        deadline = self._deadline(timeout)
         if self._offset is None:
             await self.subscribe(deadline.left_s())
         while not self._messages:

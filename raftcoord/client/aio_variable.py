@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 from collections.abc import AsyncIterator, Callable
 from enum import Enum
 from typing import Any, ClassVar, Final, NamedTuple
 
-from raftcoord.client.deadline import Deadline
 from raftcoord.client.handle import Handle
 from raftcoord.client.timeouts import Timeout, parse_duration_ms, parse_timeout
 from raftcoord.protocol.errors import Code, SessionLost
@@ -160,7 +158,7 @@ class Variable(Handle):
             CallTimeout: not done in time, and certainly not done.
             OutcomeUnknown: sent, and not answered in time. Otherwise as `set`.
         """
-        deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
+        deadline = self._deadline(timeout)
         present = await begin_update(self, default, deadline.left_s())
         while True:
             value = function(present.value)
@@ -233,9 +231,10 @@ class Variable(Handle):
         Raises:
             CallTimeout: it kept that revision for that long.
         """
+        deadline = self._deadline(timeout)
         while True:
             try:
-                blob, revision = await self._wait(_WATCH, timeout, seen_revision)
+                blob, revision = await self._wait(_WATCH, deadline.left_s(), seen_revision)
             except SessionLost:
                 if self._client.closed:
                     raise

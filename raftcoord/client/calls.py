@@ -14,7 +14,7 @@ from raftcoord.protocol.operations import OPERATIONS, Kind, Operation
 if TYPE_CHECKING:
     import asyncio
 
-    from raftcoord.client.session_state import Session
+    from raftcoord.client.session_state import Session, Unconfirmed
 
 
 class Undo(Enum):
@@ -89,12 +89,14 @@ class Call:
     answered    the final answer came
     held        it was granted something, and its caller did not take it yet
     cancelled   a CANCEL stands for it: it is not repeated itself any more
-    listed      confirmations that ride on it: sequence -> whether items are on loan under it
+    listed      confirmations that ride on it, by sequence
+    answer_bytes  of a wait that was answered: how much the values are that came
     target      of a CANCEL or RETURN: the call that it is about
     session     the only session in which it makes sense, or None
     """
 
     __slots__ = (
+        "answer_bytes",
         "answered",
         "arguments",
         "cancelled",
@@ -136,7 +138,8 @@ class Call:
         self.answered = False
         self.held = False
         self.cancelled = False
-        self.listed: dict[int, bool] = {}
+        self.listed: dict[int, Unconfirmed] = {}
+        self.answer_bytes = 0
         self.deadline = 0.0
         self.timer: asyncio.TimerHandle | None = None
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from raftcoord.client.aio_client import Client
-from raftcoord.client.timeouts import Timeout, parse_timeout
+from raftcoord.client.deadline import Deadline
 from raftcoord.protocol.errors import exception_for
 from raftcoord.protocol.operations import BATCH_ITEMS_MAX, Operation
 
@@ -20,12 +20,12 @@ class ClientInfo(NamedTuple):
     name: str
 
 
-async def client_infos(client: Client, sessions: Sequence[int], timeout: Timeout) -> list[ClientInfo]:
-    """Return who has each of these sessions."""
+async def client_infos(client: Client, sessions: Sequence[int], deadline: Deadline) -> list[ClientInfo]:
+    """Return who has each of these sessions. Raises CallTimeout."""
     found: list[ClientInfo] = []
     for start in range(0, len(sessions), BATCH_ITEMS_MAX):
         part = list(sessions[start : start + BATCH_ITEMS_MAX])
-        code, names = await client.request(_NAMES, (part,), parse_timeout(timeout) or None)
+        code, names = await client.request(_NAMES, (part,), deadline.left_s() or None)
         if code:
             raise exception_for(code, "names of sessions")
         found += map(ClientInfo, part, names)

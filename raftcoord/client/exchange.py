@@ -147,7 +147,7 @@ class Exchange:
         if connection is not None and connection.writable and in_flight < IN_FLIGHT_MAX and not self._unsent:
             current.state.assign(call)
             self._send(call, connection)
-        elif len(self._unsent) < UNSENT_MAX:
+        elif len(self._unsent) < UNSENT_MAX or call.traits.repeat_for_ever:  # refused, a lock would stay held
             self._unsent[call] = None
             self._owner.start()
         else:
@@ -290,6 +290,8 @@ class Exchange:
         """Hand the final answer to the caller; when there is none any more, undo what was granted."""
         if call.timer is not None:
             call.stop_timer()
+        if call.wait:
+            call.answer_bytes = _size_of(payload)
         undo = call.traits.undo
         granted = code == _OK and undo is not Undo.NOTHING
         # Items that fit into no frame stayed behind, on loan to this session.
@@ -428,3 +430,10 @@ class Exchange:
         self._last_call = call = self._start_internal(Operation.CLOSE_SESSION, None)
         call.future = self._loop.create_future()
         await call.future
+
+
+def _size_of(payload: Any) -> int:
+    """Return how many bytes the values of an answer are together."""
+    if isinstance(payload, bytes):
+        return len(payload)
+    return sum(map(_size_of, payload)) if isinstance(payload, list) else 0

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn, TypeAlias
 
 from raftcoord.client.aio_client import Client, client_for_address, get_client
+from raftcoord.client.deadline import Deadline
 from raftcoord.client.timeouts import Timeout, parse_timeout
 from raftcoord.protocol.errors import Code, RaftcoordError, exception_for
 from raftcoord.protocol.values import Name, pack_name
@@ -83,6 +85,10 @@ class Handle:
         if isinstance(payload, str):
             text = f"{text} {payload:.200}".strip()
         raise exception_for(code, f"{self._what}: {text or Code(code).name}")
+
+    def _deadline(self, timeout: Timeout) -> Deadline:
+        """Return the bound, from now on, of what takes several calls."""
+        return Deadline(timeout, asyncio.get_running_loop().time, self._what)
 
     async def _call(self, operation: int, timeout: Timeout, *arguments: Any) -> Any:
         """Make a call that does not wait; None and 0 take the client's bound. Return its payload."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, Final, Generic, TypeVar
 
@@ -53,7 +53,7 @@ class LeaseHandle(Handle):
         protected, so that a holder who does not know yet of its loss can be told by its smaller number.
 
         Raises:
-            NotHolder: this handle holds nothing.
+            NotHolder: this task holds nothing through this handle.
             LockLost: it did, and lost it.
         """
         return self._holdings.current().fence
@@ -85,12 +85,14 @@ class LeaseHandle(Handle):
         return self._holdings.add(hold_of(self._client, fence, detail))
 
     async def _give_back(
-        self, hold: Hold, operation: int, arguments: tuple[Any, ...], timeout: Timeout
+        self, hold: Hold | None, operation: int, names: tuple[bytes, ...], timeout: Timeout
     ) -> None:
-        """Tell the replicas that a hold, which was taken from the holdings, is over."""
+        """Take a hold, by default the present one, and tell the replicas that it is over."""
+        timeout_s = parse_timeout(timeout) or None  # a wrong one must not cost the hold
+        hold = self._holdings.take(hold)
         try:
             code, payload = await self._client.request(
-                operation, arguments, parse_timeout(timeout) or None, session=hold.session
+                operation, (*names, hold.fence), timeout_s, session=hold.session
             )
         except SessionLost:
             raise self._holdings.lost_error(hold) from None
@@ -114,6 +116,7 @@ class LeaseHandle(Handle):
         raise NotImplementedError
 
 
+_H = TypeVar("_H", bound=LeaseHandle)
 _L = TypeVar("_L", bound="LeaseBlock")
 
 
@@ -127,6 +130,12 @@ class LeaseBlock(LeaseHandle):
     async def _enter(self, timeout: Timeout) -> None:
         if not await self._acquire_until(timeout):
             raise CallTimeout(f"{self._what}: it was not to be had in time")
+
+    async def _enter_held(self, timeout: Timeout) -> Hold:
+        await self._enter(timeout)
+        hold = self._holdings.newest()
+        assert hold is not None
+        return hold
 
     async def __aenter__(self: _L) -> _L:
         await self._enter(None)
@@ -146,15 +155,19 @@ class LeaseBlock(LeaseHandle):
         Args:
             timeout: how long to wait for it; the block then raises `CallTimeout`.
         """
-        return Guard(self, timeout)
+        return Guard(self, lambda: self._enter_held(timeout))
 
 
-class Guard(Generic[_L]):
-    """Holds something for a block of one task, which is cancelled when it is lost; see `LeaseBlock.guard`."""
+class Guard(Generic[_H]):
+    """Holds something for a block of one task, which is cancelled when it is lost; see `LeaseBlock.guard`.
 
-    def __init__(self, handle: _L, timeout: Timeout) -> None:
+    Args:
+        enter: acquires it, and returns the hold.
+    """
+
+    def __init__(self, handle: _H, enter: Callable[[], Coroutine[Any, Any, Hold]]) -> None:
         self._handle = handle
-        self._timeout = timeout
+        self._enter = enter
         self._hold: Hold | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = 0
@@ -163,15 +176,13 @@ class Guard(Generic[_L]):
     def __repr__(self) -> str:
         return f"<Guard of {self._handle!r}>"
 
-    async def __aenter__(self) -> _L:
+    async def __aenter__(self) -> _H:
         if self._task is not None:
             raise RuntimeError("a guard is for one block")
         self._task = task = asyncio.current_task()
         assert task is not None
-        await self._handle._enter(self._timeout)
+        self._hold = hold = await self._enter()
         self._cancelling = task.cancelling()
-        self._hold = hold = self._handle._holdings.newest()
-        assert hold is not None
         if not hold.is_alive():
             await self._handle._leave(hold, None)
         hold.core.call_when_lost(self, self._on_lost)
@@ -191,5 +202,9 @@ class Guard(Generic[_L]):
 
     def _on_lost(self) -> None:
         assert self._task is not None
+        if self._task is asyncio.current_task():
+            return  # it closes its client itself, and must come to the end of that
+        if self._hold not in tuple(self._handle._holdings):
+            return  # it was given back inside the block
         self._cancelled = True
         self._task.cancel()

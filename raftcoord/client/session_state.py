@@ -15,18 +15,27 @@ Invariants:
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Final
+from typing import Final, NamedTuple
 
 from raftcoord.client.calls import Call
 from raftcoord.protocol.errors import Code
 
 LISTED_MAX: Final = 1000  # confirmations on one command; the rest follows on the next
-CONFIRM_BACKLOG_MAX: Final = 100  # above this, confirmations do not wait for a command to ride on
+# Above either of these, confirmations do not wait for a command to ride on: every replica keeps the answers.
+CONFIRM_BACKLOG_MAX: Final = 100
+CONFIRM_BACKLOG_BYTES_MAX: Final = 256 * 1024
 
 # A gateway gives these without asking the log, so that what rode on the command was not taken in.
 _INCONCLUSIVE: Final = frozenset(
     {Code.MALFORMED, Code.UNKNOWN_OPERATION, Code.TOO_LARGE, Code.LIMIT, Code.UNAUTHENTICATED}
 )
+
+
+class Unconfirmed(NamedTuple):
+    """What the replicas keep until an answer is confirmed: whether items are on loan, and its values."""
+
+    loan: bool
+    size_bytes: int
 
 
 class SessionState:
@@ -42,7 +51,7 @@ class SessionState:
         self.last_sequence = 0
         self.blocking: dict[int, Call] = {}
         self.registered: dict[int, Call] = {}
-        self.to_confirm: dict[int, bool] = {}  # sequence -> items are on loan under it
+        self.to_confirm: dict[int, Unconfirmed] = {}  # by sequence
 
     def __repr__(self) -> str:
         return (
@@ -64,7 +73,14 @@ class SessionState:
 
     def needs_confirm(self) -> bool:
         """Whether a CONFIRM should go out if nothing else does."""
-        return len(self.to_confirm) > CONFIRM_BACKLOG_MAX or any(self.to_confirm.values())
+        if len(self.to_confirm) > CONFIRM_BACKLOG_MAX:
+            return True
+        size_bytes = 0
+        for unconfirmed in self.to_confirm.values():
+            size_bytes += unconfirmed.size_bytes
+            if unconfirmed.loan or size_bytes > CONFIRM_BACKLOG_BYTES_MAX:
+                return True
+        return False
 
     def can_confirm(self) -> bool:
         """Whether a CONFIRM sent now could end a loan."""
@@ -94,8 +110,8 @@ class SessionState:
             floor, sure = self.floor, call.traits.logged
             ready = [
                 sequence
-                for sequence, loan in self.to_confirm.items()
-                if sequence <= floor and (sure or not loan)  # loans are not left to chance
+                for sequence, unconfirmed in self.to_confirm.items()
+                if sequence <= floor and (sure or not unconfirmed.loan)  # loans are not left to chance
             ][:LISTED_MAX]
             call.listed = {sequence: self.to_confirm.pop(sequence) for sequence in ready}
         return [self.floor, *call.listed] if call.listed else self.floor
@@ -126,7 +142,7 @@ class SessionState:
         # A wait may be registered although its WAITING never came: lost with a connection, or overtaken by
         # the answer to a CANCEL on the next one.
         if loan or call.registered or (call.wait and (call.sends > 1 or call.cancelled)):
-            self.to_confirm[call.sequence] = loan
+            self.to_confirm[call.sequence] = Unconfirmed(loan, call.answer_bytes)
 
     def cancel(self, call: Call) -> None:
         """A CANCEL now stands for this call; it is not sent again, so what it carried must ride anew."""

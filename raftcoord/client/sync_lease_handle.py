@@ -38,7 +38,7 @@ class SyncLeaseHandle(SyncHandle[_H], Generic[_H]):
         protected, so that a holder who does not know yet of its loss can be told by its smaller number.
 
         Raises:
-            NotHolder: this handle holds nothing.
+            NotHolder: this thread holds nothing through this handle.
             LockLost: it did, and lost it.
         """
         with on_behalf_of_this_thread():

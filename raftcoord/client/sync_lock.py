@@ -56,7 +56,7 @@ class Lock(SyncLeaseBlock[aio_lock.Lock]):
         is not answered in time is repeated in the background.
 
         Raises:
-            NotHolder: this handle does not hold the lock.
+            NotHolder: this thread does not hold the lock through this handle.
             LockLost: it held it, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time.
         """

@@ -46,10 +46,10 @@ class MultiLock(SyncLeaseBlock[aio_multilock.MultiLock]):
 
     @property
     def names_held(self) -> tuple[Name, ...]:
-        """The names that this thread holds through this handle (or others do, if it holds none).
+        """The names that this thread holds through this handle.
 
         Raises:
-            NotHolder: this handle holds nothing.
+            NotHolder: this thread holds nothing through this handle.
             LockLost: it did, and lost it.
         """
         with on_behalf_of_this_thread():
@@ -74,7 +74,7 @@ class MultiLock(SyncLeaseBlock[aio_multilock.MultiLock]):
         """Give back all that the last `acquire` of this thread took.
 
         Raises:
-            NotHolder: this handle holds nothing.
+            NotHolder: this thread holds nothing through this handle.
             LockLost: it did, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time; it is repeated in the background.
         """

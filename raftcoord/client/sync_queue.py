@@ -77,7 +77,9 @@ class Queue(SyncHandle[aio_queue.Queue]):
         Args:
             timeout: None waits for ever, 0 does not wait.
             batch: False for one item. A number n: wait until n items are there, return them as a list.
-                True: return a list of what is there now, without waiting.
+                True: return a list of what is there now, without waiting; the timeout bounds the call, and
+                None takes the client's own. More than 10 000 items or about 3 MiB are taken in several parts:
+                when the time is over, the parts that came are returned; a call that is cancelled loses them.
 
         Raises:
             CallTimeout: there were too few items for that long; nothing is taken.

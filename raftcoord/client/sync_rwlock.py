@@ -61,7 +61,7 @@ class RWLock(SyncLeaseHandle[aio_rwlock.RWLock]):
         """Give back what this thread acquired last, for reading or for writing.
 
         Raises:
-            NotHolder: this handle does not hold the lock.
+            NotHolder: this thread does not hold the lock through this handle.
             LockLost: it held it, and lost it; somebody else may have had it since.
             OutcomeUnknown: nobody answered in time; it is repeated in the background.
         """

@@ -67,7 +67,7 @@ class Semaphore(SyncLeaseBlock[aio_semaphore.Semaphore]):
             again for the same lease.
 
         Raises:
-            NotHolder: this handle holds no lease (a RuntimeError).
+            NotHolder: this thread holds no lease through this handle (a RuntimeError).
             LockLost: it held one, and lost it; somebody else may have it.
             SemaphoreClosed: somebody else closed the semaphore meanwhile.
         """

@@ -15,6 +15,8 @@ Invariants:
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any, Final
 
 from raftcoord.machine.context import Context
@@ -87,17 +89,23 @@ class Topic:
         if not values or offset >= self.next_offset:
             return None
         begin = max(offset, self.first_offset)
-        position = begin - self.first_offset
         taken: list[bytes] = []
         size_bytes = 0
-        while position < len(values) and len(taken) < count_max:
-            value = values[position]  # near either end, where readers are, this is a short way
+        for value in self._values_from(begin, count_max):
             size_bytes += len(value)
             if taken and size_bytes > DRAIN_BYTES_MAX:
                 break
             taken.append(value)
-            position += 1
         return [begin + len(taken), begin - max(offset, self.start), taken]
+
+    def _values_from(self, offset: int, count_max: int) -> Iterable[bytes]:
+        """Return so many messages; the way to them is walked once, from the nearer end."""
+        length = len(self.values)
+        begin = offset - self.first_offset
+        end = min(begin + count_max, length)
+        if begin <= length - end:
+            return islice(self.values, begin, end)
+        return reversed(list(islice(reversed(self.values), length - end, length - begin)))
 
     def trim(self, now_ms: int) -> None:
         """Drop the oldest messages that need not be kept."""

@@ -5,8 +5,10 @@ the next batch. While commands arrive that is soon enough; when none do, this fi
 Sessions are not its business: how long they live is not in the log (`session_clock.py`).
 
 Invariants:
-  1. Nothing is proposed before the cluster's time, as the log will be told, has reached the next deadline.
-  2. A deadline is proposed for again only after `RETRY_S`, whatever became of the first proposal, or when a
+  1. Nothing is proposed while the machine has no deadline.
+  2. While it has one, the log learns the time at least every `STAMP_EVERY_S`: a new leader counts on from the
+     last stamp, so that what passed since is lost, and would come on top of every time to live.
+  3. A deadline is proposed for again only after `RETRY_S`, whatever became of the first proposal, or when a
      batch of its time was applied and was not enough for all that was due.
 """
 
@@ -19,8 +21,9 @@ from typing import Final
 from raftcoord.server.batcher import Batcher
 
 RETRY_S: Final = 1.0
+_RETRY_MS: Final = int(RETRY_S * 1000)
+STAMP_EVERY_S: Final = 5.0
 _DELAY_S_MIN: Final = 0.001  # a timer may fire a little early, and must not fire again at once
-_DELAY_S_MAX: Final = 3600.0
 
 
 class ExpiryClock:
@@ -75,18 +78,24 @@ class ExpiryClock:
             self._timer.cancel()
             self._timer = None
         if deadline_ms is not None:
-            self._wait((deadline_ms - self._batcher.now_ms()) / 1000)
+            self._wait(self._left_ms(deadline_ms))
 
-    def _wait(self, delay_s: float) -> None:
-        delay_s = min(max(delay_s, _DELAY_S_MIN), _DELAY_S_MAX)
+    def _wait(self, delay_ms: int) -> None:
+        delay_s = min(max(delay_ms / 1000, _DELAY_S_MIN), STAMP_EVERY_S)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self._on_timer)
+
+    def _left_ms(self, deadline_ms: int) -> int:
+        """Return how long nothing need be proposed; not above 0 when something must be."""
+        stale_ms = self._machine_now_ms() + int(STAMP_EVERY_S * 1000)
+        return min(deadline_ms, stale_ms) - self._batcher.now_ms()
 
     def _on_timer(self) -> None:
         deadline_ms = self._deadline_ms
         assert deadline_ms is not None
-        left_ms = deadline_ms - self._batcher.now_ms()
+        left_ms = self._left_ms(deadline_ms)
         if left_ms > 0:
-            self._wait(left_ms / 1000)
+            self._wait(left_ms)
             return
         self._batcher.submit_time()
-        self._wait(RETRY_S)
+        until_due_ms = deadline_ms - self._batcher.now_ms()
+        self._wait(min(until_due_ms, _RETRY_MS) if until_due_ms > 0 else _RETRY_MS)

@@ -30,21 +30,29 @@ def test_a_guard_cancels_its_task_when_the_lock_is_lost() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
         reached: list[str] = []
 
-        async def work(handle: Any, entered: asyncio.Event) -> None:
-            async with handle.guard() as same:
+        async def work(handle: Any, guard: Any, entered: asyncio.Event) -> None:
+            async with guard as same:
                 assert same is handle
                 entered.set()
                 await asyncio.sleep(60)
                 reached.append("the end of the block")
 
-        for make in (
-            lambda: aio.Lock("n", client),
-            lambda: aio.RLock("n", client),
-            lambda: aio.Semaphore(1, "n", client),
-            lambda: aio.MultiLock(["n"], client),
-        ):
+        rwlock, claim = aio.RWLock("n", client), aio.Queue("n", client=client).claim()
+        handles: list[Any] = [
+            aio.Lock("n", client),
+            aio.RLock("n", client),
+            aio.Semaphore(1, "n", client),
+            aio.MultiLock(["n"], client),
+            claim,
+        ]
+        guards: list[tuple[Any, Any]] = [
+            *((handle, handle.guard()) for handle in handles),
+            (rwlock, rwlock.guard_read()),
+            (rwlock, rwlock.guard_write("5s")),
+        ]
+        for handle, guard in guards:
             entered = asyncio.Event()
-            task = asyncio.ensure_future(work(make(), entered))
+            task = asyncio.ensure_future(work(handle, guard, entered))
             await entered.wait()
             await lose_session(peer, client, session=(client.session_id or 0) + 1)
             with pytest.raises(LockLost) as failure:
@@ -76,6 +84,61 @@ def test_a_guard_that_ends_in_peace_releases_and_cancels_nobody() -> None:
             with pytest.raises(RuntimeError, match="one block"):
                 async with guard:
                     pass
+
+    play(scenario, Peer())
+
+
+def test_a_guard_gives_back_as_its_block_does() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        rwlock, queue = aio.RWLock("n", client), aio.Queue("n", client=client)
+        async with rwlock.guard_read(), rwlock.guard_write():
+            assert rwlock.fence == 102
+        assert [r.arguments for r in peer.of(_O.RWLOCK_ACQUIRE)] == [
+            [b"\xa1n", s, True] for s in (True, False)
+        ]
+        assert [r.arguments[1] for r in peer.of(_O.RWLOCK_RELEASE)] == [102, 101]
+        async with queue.claim().guard() as claim:
+            assert claim.value == "item"
+        with pytest.raises(ZeroDivisionError):
+            async with queue.claim().guard():
+                raise ZeroDivisionError
+        async with queue.claim().guard() as claim:
+            await claim.nack()
+            await lose_session(peer, client, session=8)
+            await asyncio.sleep(0)  # nothing is held, and nobody is cancelled
+        settled = [r.operation for r in peer.requests if r.operation in (_O.QUEUE_ACK, _O.QUEUE_NACK)]
+        assert settled == [_O.QUEUE_ACK, _O.QUEUE_NACK, _O.QUEUE_NACK]
+
+    play(scenario, Peer())
+
+
+def test_a_guard_does_not_cancel_the_close_of_its_own_client() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        entered = asyncio.Event()
+
+        async def work() -> None:
+            async with aio.Lock("other", client).guard():
+                entered.set()
+                await asyncio.sleep(60)
+
+        other = asyncio.ensure_future(work())
+        await entered.wait()
+        closed: list[bool] = []
+
+        async def close() -> None:
+            async with aio.Lock("n", client).guard():
+                await client.close()
+                await asyncio.sleep(0)
+                closed.append(True)
+
+        with pytest.raises(LockLost):
+            await close()
+        assert closed
+        task = asyncio.current_task()
+        assert task is not None
+        assert not task.cancelling()
+        with pytest.raises(LockLost):
+            await other
 
     play(scenario, Peer())
 

@@ -176,6 +176,27 @@ def test_no_wait_is_longer_than_its_timeout_without_a_replica() -> None:
     asyncio.run(asyncio.wait_for(run(), 20))
 
 
+def test_the_timeout_of_who_holds_and_who_waits_is_for_all_its_calls() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        lock, multilock = aio.Lock("n", client), aio.MultiLock(["n"], client)
+        calls: list[Coroutine[Any, Any, Any]] = [
+            lock.holder("2s"),
+            lock.waiters("2s"),
+            multilock.holders("2s"),
+        ]
+        asking = asyncio.gather(*calls, return_exceptions=True)
+        await peer.until(lambda peer: len(peer.requests) == 3)
+        answers = [message for request in peer.requests for message in ok(request, [4, 99])]
+        loop.call_later(1.7, lambda: peer.send(*answers))
+        assert [type(failure) for failure in await asking] == [CallTimeout] * 3
+        assert len(peer.of(_O.SESSION_NAMES)) == 3
+        assert loop.time() - started < 3
+
+    play(scenario, Peer(answers=nothing), timeout="1h")
+
+
 def test_each_task_gives_back_its_own() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
         semaphore = aio.Semaphore(5, "s", client)

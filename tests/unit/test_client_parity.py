@@ -23,7 +23,8 @@ PAIRS = [
 ONLY_AIO: dict[type, set[str]] = {  # what the asyncio objects use, and what threads cannot have
     aio.Client: {"request", "core"},
     aio.Sub: {"subscribe"},
-    **{kind: {"guard"} for kind in (aio.Lock, aio.RLock, aio.MultiLock, aio.Semaphore)},
+    **{kind: {"guard"} for kind in (aio.Lock, aio.RLock, aio.MultiLock, aio.Semaphore, aio.Claim)},
+    aio.RWLock: {"guard_read", "guard_write"},
 }
 ONLY_SYNC: dict[type, set[str]] = {raftcoord.Client: {"run", "aio"}}  # what the facades use
 RENAMED = {

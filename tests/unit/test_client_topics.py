@@ -13,7 +13,7 @@ import raftcoord
 from raftcoord import aio
 from raftcoord.client.errors import TopicDeleted
 from raftcoord.protocol.errors import BadRequest, CallTimeout, Code, SessionLost, ValueTooLarge
-from raftcoord.protocol.operations import Operation
+from raftcoord.protocol.operations import BATCH_ITEMS_MAX, Operation
 from raftcoord.protocol.values import pack_value
 
 _O = Operation
@@ -102,6 +102,21 @@ def test_many_tasks_on_one_subscription_get_each_message_once() -> None:
         assert sub.offset == 20
 
     play(scenario, Peer(answers=Topic(0, 50).script()))
+
+
+def test_large_messages_are_confirmed_though_nothing_else_is_sent() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        subs = [await aio.Sub(number, 1, client) for number in range(3)]
+        getting = [asyncio.ensure_future(sub.get()) for sub in subs]
+        await peer.until(lambda peer: len(peer.of(_O.TOPIC_READ)) == 3)
+        for request, length in zip(peer.of(_O.TOPIC_READ), (1, 200_000, 70_000), strict=True):
+            peer.send(*ok(request, [2, 0, [pack_value(b"x" * length)]]))
+        await asyncio.gather(*getting)
+        await peer.until(lambda peer: bool(peer.of(_O.CONFIRM)))
+        sequences = [request.sequence for request in peer.of(_O.TOPIC_READ)]
+        assert peer.of(_O.CONFIRM)[0].acked == [max(sequences), *sequences]
+
+    play(scenario, Peer(answers=scripted({_O.TOPIC_READ: waiting})))
 
 
 def test_what_was_missed_is_counted_and_told() -> None:
@@ -230,6 +245,21 @@ def test_nothing_is_sent_of_what_cannot_be() -> None:
     play(scenario, Peer())
 
 
+def test_a_queue_is_drained_within_the_timeout() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        queue = aio.Queue("q", client=client)
+        with pytest.raises(CallTimeout):
+            await queue.get("30ms", batch=True)
+        first_part = [pack_value(number) for number in range(BATCH_ITEMS_MAX)]
+        parts = iter([first_part])
+        peer.answers = scripted({_O.QUEUE_GET: lambda r: [m for part in parts for m in ok(r, part)][:1]})
+        items = await queue.get("1s", batch=True)
+        assert items == list(range(BATCH_ITEMS_MAX)), "what came in time"
+        assert [r.arguments for r in peer.of(_O.QUEUE_GET)] == [[b"\xa1q", 0, -1, False]] * 3
+
+    play(scenario, Peer(answers=nothing), timeout="1h")
+
+
 def test_a_synchronous_subscription_without_a_replica_fails_in_time() -> None:
     client = raftcoord.Client("127.0.0.1:1", timeout="100ms", set_as_default=False)
     with pytest.raises(CallTimeout):
@@ -327,6 +357,21 @@ def test_a_value_with_an_end_is_another_operation() -> None:
         assert [r.operation for r in peer.requests] == [_O.VARIABLE_SET, *[_O.VARIABLE_SET_WITH] * 3]
 
     play(scenario, Peer(answers=lambda r: ok(r, 1)))
+
+
+def test_however_often_the_session_is_lost_watching_ends_with_its_timeout() -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        watching = asyncio.ensure_future(aio.Variable("v", client).next_change(3, "2s"))
+        await peer.until(lambda peer: bool(peer.requests))
+        session = 7
+        while not watching.done():
+            session += 1
+            await lose_session(peer, client, session=session)
+        with pytest.raises(CallTimeout):
+            await watching
+        assert session > 8
+
+    play(scenario, Peer(answers=scripted({_O.VARIABLE_WATCH: waiting})))
 
 
 def test_waiting_for_an_event_goes_on_in_the_next_session() -> None:

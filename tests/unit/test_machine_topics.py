@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+from collections import deque
 from typing import Any
 
 import msgpack
 import pytest
 from machine_harness import Client, Harness
 
+from raftcoord.machine.topic import Topic
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.frames import FRAME_BYTES_MAX
 from raftcoord.protocol.operations import BATCH_ITEMS_MAX, DRAIN_BYTES_MAX, Operation
@@ -153,6 +155,25 @@ def test_a_read_is_bounded_in_messages_and_bytes_but_never_empty() -> None:
     assert len(payload[2]) == DRAIN_BYTES_MAX // VALUE_BYTES_MAX
     assert len(msgpack.packb([1, 0, payload])) <= FRAME_BYTES_MAX
     assert read(harness, payload[0])[1] == [first + 6, 0, [big] * 2]
+
+
+class NotIndexed(deque[bytes]):
+    """Every access by index walks from an end, which makes a read in the middle quadratic."""
+
+    def __getitem__(self, index: Any) -> Any:
+        raise AssertionError
+
+
+def test_a_read_walks_to_its_messages_once_from_either_end() -> None:
+    first = 7
+    topic = Topic(T, 0)
+    topic.start, topic.next_offset = first, first + 100
+    topic.values = NotIndexed(b"%d" % number for number in range(100))
+    for begin in range(100):
+        for count in (1, 3, 49, 50, 51, 100, 1000):
+            following = min(begin + count, 100)
+            values = [b"%d" % number for number in range(begin, following)]
+            assert topic.read(first + begin, count) == [first + following, 0, values]
 
 
 def test_an_offset_beyond_the_end_waits_until_it_exists_and_holds_up_nobody() -> None:

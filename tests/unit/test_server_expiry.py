@@ -22,7 +22,7 @@ from raftcoord.machine import machine
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import Operation
 from raftcoord.server.batcher import Batcher
-from raftcoord.server.expiry_clock import RETRY_S, ExpiryClock
+from raftcoord.server.expiry_clock import RETRY_S, STAMP_EVERY_S, ExpiryClock
 
 SET_WITH = int(Operation.VARIABLE_SET_WITH)
 GET = int(Operation.VARIABLE_GET)
@@ -75,6 +75,54 @@ def test_a_new_leader_goes_on_with_the_deadlines_of_the_old_one(tmp_path: Path) 
             (heir,) = [server for server in others if server.gateway.is_serving]
             assert heir.counts()["variables"] == 1
             await until(lambda: [server.counts()["variables"] for server in others] == [0, 0])
+
+    run(scenario())
+
+
+def test_a_change_of_leader_prolongs_a_time_to_live_by_seconds_only(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving_three(tmp_path) as servers:
+            (leader,) = [server for server in servers if server.gateway.is_serving]
+            client = await RawClient.with_session(leader, ttl_ms=3_600_000)
+            await client.ask([1, 0, SET_WITH, NAME, VALUE, 100_000, False])
+            started = jumping_loop().time()
+            for _ in range(9):  # the client is alive, and nothing it says is logged
+                await let_pass(10)
+                await client.ask([-1, "keep_alive"])
+            await leader.stop(graceful=True)
+            others = [server for server in servers if server is not leader]
+            await until(lambda: [server.counts()["variables"] for server in others] == [0, 0])
+            assert 100 <= jumping_loop().time() - started < 100 + STAMP_EVERY_S + 5
+
+    run(scenario())
+
+
+def test_the_log_learns_the_time_while_something_is_going_to_expire() -> None:
+    async def scenario() -> None:
+        batcher = FakeBatcher()
+        deadline = batcher.now_ms() + 22_500
+        machine_now = [batcher.now_ms()]
+        clock = ExpiryClock(
+            batcher=batcher, next_deadline_ms=lambda: deadline, machine_now_ms=lambda: machine_now[0]
+        )
+        clock.lead()
+        started = machine_now[0]
+        await let_pass(3)
+        machine_now[0] = batcher.now_ms()  # a batch with commands will do
+        await let_pass(4.8)
+        assert batcher.proposed_at == []
+        await let_pass(0.4)
+        assert len(batcher.proposed_at) == 1
+        machine_now[0] = batcher.now_ms()
+        await let_pass(STAMP_EVERY_S - 0.2)
+        assert len(batcher.proposed_at) == 1
+        await let_pass(0.2 + 2.5 * RETRY_S)  # refused, say
+        assert len(batcher.proposed_at) == 4
+        machine_now[0] = started + 22_000
+        await let_pass((deadline - batcher.now_ms()) / 1000 + 0.1)
+        assert len(batcher.proposed_at) == 5
+        assert 0 <= batcher.proposed_at[-1] - deadline < 100, "on time, however near the last proposal was"
+        clock.stop_leading()
 
     run(scenario())
 
