@@ -10,7 +10,7 @@ from broken import VARIANTS
 
 from raftcoord.testing.simulation.simulation import simulate
 
-SEEDS = range(1, 13)
+SEEDS = range(1, 31)
 SOON = (
     "acknowledge_before_fsync",
     "vote_twice",
@@ -20,6 +20,14 @@ SOON = (
     "floor_raised_early",
     "items_of_cancelled_get_kept",
     "released_under_wrong_fence",
+    "semaphore_overbooked",
+    "multilocks_of_the_dead_kept",
+    "readers_overtake_writers",
+    "claims_of_the_dead_lost",
+    "ephemeral_kept",
+    "ttl_by_local_clock",
+    "missed_messages_not_told",
+    "rlock_given_up_by_inner_release",
 )
 
 

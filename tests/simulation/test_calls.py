@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from broken import VARIANTS
 from little_scenarios import OTHER_CALLS, after_run, calling, steps
 
 from raftcoord import aio
@@ -16,11 +17,21 @@ from raftcoord.protocol.operations import Operation
 from raftcoord.testing.simulation.clients import ClientHost
 from raftcoord.testing.simulation.objects import Belief, Objects
 from raftcoord.testing.simulation.records import Outcome
-from raftcoord.testing.simulation.scenario import ClientPlan, Scenario, Step
+from raftcoord.testing.simulation.scenario import ClientPlan, Fault, Scenario, Step
 from raftcoord.testing.simulation.simulation import simulate
 from raftcoord.testing.simulation.world import World
 
 SLOW: dict[str, int] = {"election_timeout_ms": 3000, "heartbeat_ms": 500}  # so that waiting costs little
+
+HELD = (
+    ("lock", "l1", "lock 'l1'"),
+    ("rlock", "l1", "lock 'l1'"),
+    ("multilock", "m1+m2", "multilock ('m1', 'm2')"),
+    ("read_lock", "r1", "rwlock 'r1'"),
+    ("write_lock", "r1", "rwlock 'r1'"),
+    ("semaphore", "s1", "semaphore 's1'"),
+    ("claim_ack", "q1", "queue 'q1'"),
+)
 
 
 def _broken(one: Scenario, invariant: str) -> str:
@@ -55,18 +66,7 @@ def test_all_kinds_of_calls_work() -> None:
     after_run(calling(*OTHER_CALLS, clients=3), look)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name", "what"),
-    [
-        ("lock", "l1", "lock 'l1'"),
-        ("rlock", "l1", "lock 'l1'"),
-        ("multilock", "m1+m2", "multilock ('m1', 'm2')"),
-        ("read_lock", "r1", "rwlock 'r1'"),
-        ("write_lock", "r1", "rwlock 'r1'"),
-        ("semaphore", "s1", "semaphore 's1'"),
-        ("claim_ack", "q1", "queue 'q1'"),
-    ],
-)
+@pytest.mark.parametrize(("kind", "name", "what"), HELD)
 def test_what_a_client_believes_to_hold(
     kind: str, name: str, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -84,6 +84,25 @@ def test_what_a_client_believes_to_hold(
     one = msgspec.structs.replace(calling(**SLOW), clients=(plan,))
     assert simulate(one).violation is None
     assert seen - {"semaphore 's9'"} == {what}
+
+
+@pytest.mark.parametrize(("kind", "name", "what"), HELD)
+@pytest.mark.parametrize(
+    ("fault", "variant"),
+    [("cut_client", "session_believed_beyond_ttl"), ("pause_client", "session_believed_until_told")],
+)
+def test_who_believes_too_long_is_seen(kind: str, name: str, what: str, fault: str, variant: str) -> None:
+    holds = Step(kind=kind, name=name, hold_ms=4000)
+    plan = ClientPlan(ttl_ms=1000, threads=((*steps(("put", "q1")), holds),))
+    one = msgspec.structs.replace(
+        calling(),
+        clients=(plan,),
+        faults=(Fault(at_ms=800, kind=fault, target="c1", last_ms=3000),),
+        heal_ms=5000,
+    )
+    assert simulate(one).violation is None
+    with VARIANTS[variant].apply():
+        assert f"takes itself for a holder of {what}" in _broken(one, "one holder")
 
 
 @pytest.mark.parametrize("kind", ["lock", "semaphore", "multilock", "read_lock", "write_lock", "claim_ack"])

@@ -189,3 +189,15 @@ class TestTopics:
         history = History().published("x", "a", start=5).published("x", "b", start=9)
         history.add("read_topic", None, (5, 0, "a")).add("delete_topic", None, True)
         history.add("read_topic", 6, TopicDeleted("x")).add("read_topic", None, (9, 0, "b")).check()
+
+    def test_what_is_kept_for_a_time_is_not_missed_before(self) -> None:
+        def missed_at(until: float) -> History:
+            history = History().published("aged400", "a", "b", "c", start=5, gone=2)
+            history.add("publish", ["a"], range(5, 6), at=(0, 1), name="aged400")
+            history.add("publish", ["b", "c"], range(6, 8), at=(2, 3), name="aged400")
+            history.add("read_topic", None, (5, 0, "a"), at=(1.1, 1.2), name="aged400")
+            return history.add("read_topic", 6, (7, 1, "c"), at=(2.1, until), name="aged400")
+
+        missed_at(2.5).check(fair_clocks=True)
+        missed_at(2.3).check()
+        missed_at(2.3).rejected("topics", "which was not 0.4 s old", fair_clocks=True)

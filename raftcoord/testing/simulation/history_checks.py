@@ -65,7 +65,7 @@ def check_histories(records: list[Record], store: Store, fair_clocks: bool = Fal
     for name, model, operations in check_queues(records, store):
         _require_linearizable(f"queue {name}", model, operations)
     check_holds(records)
-    check_topics(records, store)
+    check_topics(records, store, fair_clocks)
 
 
 def _check_refusals(records: list[Record]) -> None:

@@ -1,6 +1,6 @@
 """The log as the model understands it: what every command must have answered, and what a read may have seen.
 
-Every entry is given to the model (`model.py`) once, when the first replica applies it. From then on it is
+Every entry is given to the model (`model/`) once, when the first replica applies it. From then on it is
 known what each command did, once and for all.
 
 Invariants of what is checked:

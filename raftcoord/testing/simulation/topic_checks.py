@@ -6,6 +6,7 @@ Invariants of what is checked:
   2. A message that somebody read is the log's of that offset.
   3. A reader goes on where it stood, also after it was started again: the next message is that of the next
      offset, but for those that it was told to have missed, which the topic has not retained.
+  4. What is kept for a time is not missed before that time is over, where no replica's clock is fast.
 """
 
 from __future__ import annotations
@@ -16,14 +17,23 @@ from raftcoord.protocol.errors import Rejected
 from raftcoord.protocol.values import pack_name, unpack_value
 from raftcoord.testing.simulation.model import Model as Store
 from raftcoord.testing.simulation.model.topic import Topic
+from raftcoord.testing.simulation.objects import number_in
 from raftcoord.testing.simulation.records import Outcome, Record
 from raftcoord.testing.simulation.violation import Violation
 
 _Messages: TypeAlias = "dict[int, tuple[Any, bool]]"  # by offset: value, and whether it is kept
 
 
-def check_topics(records: list[Record], store: Store) -> None:
-    """Judge all calls on topics. Raises Violation."""
+def check_topics(records: list[Record], store: Store, fair_clocks: bool = False) -> None:
+    """Judge all calls on topics.
+
+    Args:
+        store: what the log made of them.
+        fair_clocks: see `Settings`.
+
+    Raises:
+        Violation: it cannot have been so.
+    """
     messages = {name: _messages(topics) for name, topics in store.topics.ever.items()}
     readers: dict[tuple[str, int, str], list[Record]] = {}
     for record in records:
@@ -36,8 +46,15 @@ def check_topics(records: list[Record], store: Store) -> None:
                 if offset not in log or log[offset][0] != value:
                     raise Violation("topics", f"{record}: the log has {log.get(offset)} there")
             readers.setdefault((record.client, record.thread, record.name), []).append(record)
+    published_at = {
+        value: record.call_at for record in records if record.kind == "publish" for value in record.argument
+    }
     for (_, _, name), reads in readers.items():
-        _check_reader(reads, messages.get(pack_name(name), {}))
+        log = messages.get(pack_name(name), {})
+        _check_reader(reads, log)
+        age_ms = number_in(name, "aged")
+        if age_ms and fair_clocks:
+            _check_age(reads, log, published_at, age_ms / 1000)
 
 
 def _messages(topics: list[Topic]) -> _Messages:
@@ -72,3 +89,13 @@ def _check_reader(reads: list[Record], log: _Messages) -> None:
         if any(log.get(offset - back, (None, False))[1] for back in range(1, missed + 1)):
             raise Violation("topics", f"{read} was told to have missed what is kept")
         following = offset + 1
+
+
+def _check_age(reads: list[Record], log: _Messages, published_at: dict[Any, float], age_s: float) -> None:
+    for read in reads:
+        if read.outcome is Outcome.OK and not isinstance(read.result, Rejected):
+            offset, missed, _ = read.result
+            for one in range(offset - missed, offset):
+                value, _ = log[one]
+                if read.return_at < published_at[value] + age_s:
+                    raise Violation("topics", f"{read} missed {value!r}, which was not {age_s:g} s old")
