@@ -102,7 +102,7 @@ def _depositions(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[
         options: dict[str, Any] = {"shape": rng.choice(("isolate", "deaf", "mute")), "clients": "some"}
         options |= {"reset": rng.random() < 0.7}
         if kind == "pause":
-            last_ms, options = rng.choice((600, 1200, 2000)), {}
+            last_ms, options = rng.choice((600, 1200, 2000)), {"clients": "some"}
         faults.append(Fault(at_ms=at_ms, kind=kind, target="leader", last_ms=last_ms, options=options))
         at_ms += last_ms + rng.randrange(100, 800)
     return tuple(faults)

@@ -173,10 +173,14 @@ class Nemesis:
         self._replica(fault.target).stop()
 
     def pause(self, fault: Fault) -> None:
-        process = self._replica(fault.target).process
-        if process is not None:
-            process.pause()
-            self._until(fault.last_ms, process.resume)
+        host = self._replica(fault.target)
+        if host.process is not None:
+            host.process.pause()
+            self._until(fault.last_ms, host.process.resume)
+        leave = self._cut_off_clients(str(fault.options.get("clients", "none")))
+        for client in leave:  # the others stay, and wait for it
+            self._world.network.reset(client, host.name)
+        self._block(_both_ways([host.name], leave), fault.last_ms)
 
     # Links.
 

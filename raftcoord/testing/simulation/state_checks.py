@@ -1,7 +1,7 @@
 """What must hold of the state machines: the same log gives the same results and the same bytes everywhere.
 
 Invariants of what is checked:
-  1. Every replica applies every entry once and in order.
+  1. Every replica applies every entry once and in order; its state never goes back while it runs.
   2. The same entry has the same payload and the same outcome on every replica.
   3. State is byte for byte the same after the same entry, also after a restore from a snapshot.
 """
@@ -81,7 +81,10 @@ class StateChecks:
 
     def on_restored(self, name: str, index: int, machine: Machine) -> None:
         """A replica's machine was replaced by a snapshot that ends with the entry at `index`."""
-        self._counts[name] = bisect_right(self._indexes, index)
+        count = bisect_right(self._indexes, index)
+        if count < self._counts[name]:
+            raise Violation("nothing goes back", f"{name} restores what was at {index} over a later state")
+        self._counts[name] = count
         self._compare_state(name, self._counts[name], machine)
 
     def on_snapshot(self, name: str, index: int, machine: Machine) -> None:

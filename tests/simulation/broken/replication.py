@@ -3,41 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
+from broken.cautious import cautious_leader
 from broken.registry import patched, variant
 from raftcoord.consensus import applier, replication
 from raftcoord.consensus.applier import Applier
 from raftcoord.consensus.core import RaftCore
-from raftcoord.consensus.engine import RaftEngine
 from raftcoord.consensus.guard import Guard
 from raftcoord.consensus.interface import Committed, Role
 from raftcoord.consensus.proposals import Proposals
 from raftcoord.consensus.replication import Replication
-
-
-@contextmanager
-def _cautious_leader() -> Iterator[None]:
-    """A leader that first asks how far a follower's log matches, from what it last confirmed on.
-
-    That is right too, and what many implementations do. Ours sends on from where it was, over connections
-    that keep the order, so that a follower is never asked for less than it holds: mistakes that it could make
-    then show only with another leader.
-    """
-    send_to, peer_up = Replication._send_to, RaftEngine.peer_up
-
-    def ask_first(self: Any, peer: str) -> bool:
-        return self._progress[peer].answered > 0 and send_to(self, peer)
-
-    def begin_at_match(engine: Any, peer: str, incarnation: str) -> None:
-        peer_up(engine, peer, incarnation)
-        core = engine._core
-        if core.role is Role.LEADER and core.match_index(peer):
-            core.set_next_index(peer, min(core.next_index(peer), core.match_index(peer) + 1))
-
-    with patched(Replication, _send_to=ask_first), patched(RaftEngine, peer_up=begin_at_match):
-        yield
 
 
 @variant
@@ -55,7 +31,7 @@ def truncate_on_match() -> Iterator[None]:
         else:
             append(guard, peer, body)
 
-    with _cautious_leader(), patched(Guard, _append=broken):
+    with cautious_leader(), patched(Guard, _append=broken):
         yield
 
 
@@ -85,7 +61,7 @@ def success_beyond_verified() -> Iterator[None]:
             guard._reply["next_node_idx"] = guard.core.last_index + 1
         hand(guard, *arguments)
 
-    with _cautious_leader(), patched(Guard, _hand_to_core=broken):
+    with cautious_leader(), patched(Guard, _hand_to_core=broken):
         yield
 
 
@@ -97,7 +73,7 @@ def commit_past_match() -> Iterator[None]:
     def broken(guard: Any, peer: str, body: Any, entries: Any, previous: int, term: int, commit: int) -> None:
         hand(guard, peer, body, entries, previous, term, body.get("commit_index", commit))
 
-    with _cautious_leader(), patched(Guard, _hand_to_core=broken):
+    with cautious_leader(), patched(Guard, _hand_to_core=broken):
         yield
 
 

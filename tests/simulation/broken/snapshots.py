@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from broken.cautious import cautious_leader
 from broken.registry import Unsynced, patched, variant
 from raftcoord.consensus import snapshot_store
 from raftcoord.consensus.compaction import Compaction
@@ -91,7 +92,7 @@ def older_snapshot_installed() -> Iterator[None]:
 
     needless = SnapshotInstaller._next_index_when_needless
     installer = patched(SnapshotInstaller, _install=install, _next_index_when_needless=next_index)
-    with installer, patched(SnapshotStore, _reaches_as_far=lambda self, meta: True):
+    with cautious_leader(), installer, patched(SnapshotStore, _reaches_as_far=lambda self, meta: True):
         yield
 
 
