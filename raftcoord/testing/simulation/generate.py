@@ -54,10 +54,10 @@ def generate(seed: int) -> Scenario:
             latency_ms=rng.choice((8.0, 25.0, 40.0)),
             election_timeout_ms=max(settings.election_timeout_ms, 300),
         )
-        clients = mixed_clients(rng, heal_ms)
+        clients = mixed_clients(rng, heal_ms, large=settings.bytes_per_s >= 1_000_000)
         faults = _slow_elections(rng, settings, heal_ms)
     else:
-        clients = mixed_clients(rng, heal_ms)
+        clients = mixed_clients(rng, heal_ms, large=settings.bytes_per_s >= 1_000_000)
         faults = _faults(rng, settings, len(clients), heal_ms)
     if any(fault.kind == "jump_clock" and not fault.target.startswith("c") for fault in faults):
         settings = msgspec.structs.replace(settings, fair_clocks=False)

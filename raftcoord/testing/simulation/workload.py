@@ -105,12 +105,16 @@ _HOLDS_MS: Final = (0, 5, 30, 150, 800)  # of what is held or claimed
 _LIVES_MS: Final = (20, 100, 300, 1000, 3000)  # of a variable
 
 
-def mixed_clients(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
-    """Return clients that call whatever there is, as far as this seed has it."""
+def mixed_clients(rng: random.Random, heal_ms: int, *, large: bool) -> tuple[ClientPlan, ...]:
+    """Return clients that call whatever there is, as far as this seed has it.
+
+    Args:
+        large: values may take kilobytes. Over a slow link these take longer than a short time to live.
+    """
     kinds = _kinds(rng)
     names = {group: _names(rng, group) for group in sorted({STEP_WEIGHTS[kind][1] for kind in kinds})}
     pace_ms = rng.choice((3, 20, 60, 150))
-    size = rng.choice((0, 0, 0, 0, 0, 1500, 6000))
+    size = rng.choice((0, 0, 0, 0, 0, 1500, 6000)) if large else 0
     return tuple(
         ClientPlan(
             ttl_ms=rng.choice((500, 800, 1500, 3000)),
