@@ -198,16 +198,16 @@ def test_the_disk_does_lose_what_was_not_synced() -> None:
         disk = FaultyDisk()
         disk.make_directory("/d")
         file = disk.open("/d/a", create=True)
-        file.pwrite(b"old" * 2000, 0)
+        file.pwrite(b"old" * 300, 0)
         file.sync()
         disk.sync_directory("/d")
-        file.pwrite(b"new" * 2000, 0)
+        file.pwrite(b"new" * 300, 0)
         disk.open("/d/b", create=True)
         disk.rename("/d/a", "/d/c")
         disk.lose_power(random.Random(seed))
         contents = disk.contents()
         assert ("/d/a" in contents) != ("/d/c" in contents)
         data = contents.get("/d/a") or contents["/d/c"]
-        content = "old" if data == b"old" * 2000 else "new" if data == b"new" * 2000 else "torn"
+        content = "old" if data == b"old" * 300 else "new" if data == b"new" * 300 else "torn"
         fates.add((content, "/d/b" in contents, "/d/c" in contents))
     assert len(fates) == 12

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-PAGE_BYTES = 4096
+PAGE_BYTES = 512  # what a disk writes whole or not at all: a sector
 
 _T = TypeVar("_T")
 

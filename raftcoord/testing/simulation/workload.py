@@ -101,7 +101,7 @@ _CHANGES: Final = frozenset(
 )
 _CANCELLED: Final = (_WAITS | _CHANGES) - {"rlock"}  # which belongs to the task that made the call
 _CLOSES: Final = frozenset({"close_work", "close_semaphore", "delete_topic"})  # after which less is checked
-_HOLDS_MS: Final = (0, 5, 30, 150, 800)  # of what is held or claimed
+_HOLDS_MS: Final = (0, 5, 30, 150, 800, 2000)  # of what is held or claimed
 _LIVES_MS: Final = (20, 100, 300, 1000, 3000)  # of a variable
 
 
