@@ -44,6 +44,9 @@ def generate(seed: int) -> Scenario:
     if profile < DEPOSED_SHARE:
         clients = busy_readers(rng, heal_ms)
         faults = _depositions(rng, settings, heal_ms)
+        if rng.random() < 0.4:  # some are slow to see that they are deposed
+            rates = tuple(round(rng.uniform(0.5, 1.5), 3) for _ in range(settings.replicas))
+            settings = msgspec.structs.replace(settings, replica_rates=rates, fair_clocks=False)
         if rng.random() < 0.7:  # a leader that hears of nothing writes a long tail that is replaced later
             tuning = settings.tuning | {"batches_in_flight": 8, "batch_commands": 1}
             settings = msgspec.structs.replace(settings, tuning=tuning)
@@ -97,12 +100,14 @@ def _depositions(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[
     faults: list[Fault] = []
     at_ms = rng.randrange(200, 600)
     while at_ms < heal_ms:
-        kind = rng.choice(("partition", "partition", "partition", "pause"))
-        last_ms = round(rng.choice((1.5, 2.5, 4)) * settings.election_timeout_ms)
+        kind = rng.choice(("partition", "partition", "partition", "partition", "pause", "lure"))
+        last_ms = round(rng.choice((1.1, 1.3, 1.6, 2.5, 4)) * settings.election_timeout_ms)
         options: dict[str, Any] = {"shape": rng.choice(("isolate", "deaf", "mute")), "clients": "some"}
-        options |= {"reset": rng.random() < 0.7}
+        options |= {"reset": rng.random() < 0.5}
         if kind == "pause":
             last_ms, options = rng.choice((600, 1200, 2000)), {"clients": "some"}
+        if kind == "lure":
+            last_ms, options = rng.choice((1200, 2000, 3000)), _lure(rng, settings, 0)[1]
         faults.append(Fault(at_ms=at_ms, kind=kind, target="leader", last_ms=last_ms, options=options))
         at_ms += last_ms + rng.randrange(100, 800)
     return tuple(faults)
@@ -246,7 +251,8 @@ def _crash_at(rng: random.Random, settings: Settings, clients: int) -> tuple[str
     nth = rng.choice((1, 1, 2, 5))
     target = rng.choice(("anyone", "anyone", "anyone", _target(rng, settings)))
     options = {"moment": moment, "nth": nth, "power": rng.random() < 0.5}
-    return target, options | {"after": rng.random() < 0.35, "twice": rng.random() < 0.25}
+    twice = moment in ("journal_write", "journal_sync") and rng.random() < 0.5
+    return target, options | {"after": rng.random() < 0.35, "twice": twice}
 
 
 def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:

@@ -230,13 +230,14 @@ class Nemesis:
     def lure(self, fault: Fault) -> None:
         """A replica stands still, gets all clients meanwhile, runs again, and then they reach nobody.
 
-        If it was the leader it is deposed by then, and the first that it does is to answer them.
+        If it was the leader it is deposed by then, hears of that late, and first of all answers the clients.
         """
         host = self._replica(fault.target)
         pause_s, cut_ms = fault.last_ms / 1000, int(fault.options.get("cut_ms", 1000))
         clients = list(self._world.clients)
         others = [name for name in self._world.replicas if name != host.name]
         self.pause(fault)
+        self._block(_both_ways([host.name], others), fault.last_ms + 50)
 
         def gather_clients() -> None:
             for client in clients:
@@ -247,7 +248,7 @@ class Nemesis:
         def cut_clients_off() -> None:
             self._block(_both_ways(clients, [host.name]), cut_ms)
 
-        self._later(pause_s * 0.6, gather_clients)
+        self._later(pause_s * 0.4, gather_clients)
         self._later(pause_s + float(fault.options.get("after_ms", 5)) / 1000, cut_clients_off)
 
     def stall(self, fault: Fault) -> None:
