@@ -20,6 +20,7 @@ from raftcoord.testing.simulation.workload import busy_readers, mixed_clients
 
 DEPOSED_SHARE: Final = 0.25  # of all seeds with several replicas
 SLOW_ELECTIONS_SHARE: Final = 0.1
+LAGGARDS_SHARE: Final = 0.15
 TUNING: Final[dict[str, tuple[int, ...]]] = {
     "batches_in_flight": (2, 5, 5),
     "batch_commands": (1, 3),
@@ -59,6 +60,16 @@ def generate(seed: int) -> Scenario:
         )
         clients = mixed_clients(rng, heal_ms, large=settings.bytes_per_s >= 1_000_000)
         faults = _slow_elections(rng, settings, heal_ms)
+    elif profile < DEPOSED_SHARE + SLOW_ELECTIONS_SHARE + LAGGARDS_SHARE:
+        settings = msgspec.structs.replace(
+            settings,
+            snapshot_log_entries=rng.choice((3, 8)),
+            trailing_log_bytes=0,
+            snapshot_chunk_bytes=rng.choice((50, 300)),
+            tuning=settings.tuning | {"batches_in_flight": rng.choice((1, 8)), "batch_commands": 1},
+        )
+        clients = mixed_clients(rng, heal_ms, large=False)
+        faults = _laggards(rng, settings, heal_ms)
     else:
         clients = mixed_clients(rng, heal_ms, large=settings.bytes_per_s >= 1_000_000)
         faults = _faults(rng, settings, len(clients), heal_ms)
@@ -154,6 +165,28 @@ def _slow_elections(rng: random.Random, settings: Settings, heal_ms: int) -> tup
     return tuple(fault for fault in faults if fault.at_ms < heal_ms)
 
 
+def _laggards(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[Fault, ...]:
+    """Replicas that fall behind what the others still have in their logs, and die while they catch up."""
+    faults: list[Fault] = []
+    at_ms = rng.randrange(200, 600)
+    while at_ms < heal_ms:
+        last_ms = round(rng.choice((0.8, 1.5, 3)) * settings.election_timeout_ms)
+        options: dict[str, Any] = {"shape": rng.choice(("isolate", "isolate", "deaf"))}
+        options |= {"reset": rng.random() < 0.5, "clients": "some"}
+        target = rng.choice(("follower", "leader"))
+        faults.append(Fault(at_ms=at_ms, kind="partition", target=target, last_ms=last_ms, options=options))
+        if rng.random() < 0.7:
+            options = {"moment": rng.choice(_INSTALL_MOMENTS), "power": rng.random() < 0.7, "nth": 1}
+            options |= {"after": rng.random() < 0.6}
+            faults.append(
+                Fault(
+                    at_ms=at_ms + 1, kind="crash_at", target="anyone", last_ms=last_ms // 2, options=options
+                )
+            )
+        at_ms += last_ms + rng.randrange(100, 600)
+    return tuple(fault for fault in faults if fault.at_ms < heal_ms)
+
+
 # Faults.
 
 
@@ -203,6 +236,13 @@ FAULT_WEIGHTS: Final[dict[str, int]] = {
     "kill_client": 3,
     "pause_client": 2,
 }
+_INSTALL_MOMENTS: Final = (
+    "install_write",
+    "install_sync",
+    "install_rename",
+    "snapshot_name_sync",
+    "segment_remove",
+)
 _RARE_MOMENTS: Final = frozenset(
     {"identity_rename", "segment_rename", "send:pre_vote", "send:pre_vote_reply"}
 )
