@@ -7,9 +7,12 @@ Invariants:
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,12 +20,14 @@ from typing import Final, Self
 
 from raftcoord.testing.ports import ReservedPort
 
+START_WAIT_S: Final = 60.0
 END_WAIT_S: Final = 20.0
+POLL_INTERVAL_S: Final = 0.02
 LOOPBACK: Final = "127.0.0.1"
 
 
 class DaskProcesses:
-    """One scheduler and its workers; returns at once, a client waits until they serve.
+    """One scheduler and its workers; the workers may still be starting up when `start` returns.
 
     Args:
         folder: where the processes work and write their logs.
@@ -47,13 +52,21 @@ class DaskProcesses:
         self._names = workers
         self._threads = threads
         self._python = python
-        self._environment = os.environ | (environment or {}) | {"PYTHONPATH": os.pathsep.join(map(str, path))}
+        self._environment = os.environ | (environment or {})
+        self._environment |= {
+            "PYTHONPATH": os.pathsep.join(map(str, path)),
+            "DASK_TEMPORARY_DIRECTORY": str(folder),
+        }
         self._port = ReservedPort()
         self._scheduler: subprocess.Popen[bytes] | None = None
         self._workers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
         return self
 
     def __exit__(
@@ -72,8 +85,18 @@ class DaskProcesses:
         return len(self._names)
 
     def start(self) -> None:
-        """Start the scheduler and the workers."""
-        self._scheduler = self._run("scheduler", "--port", str(self._port.port))
+        """Start the scheduler, wait until it listens, and start the workers.
+
+        Raises:
+            RuntimeError: the scheduler ended, or did not listen in time; the message says what it wrote.
+        """
+        # Whoever tries to connect too early backs off for seconds.
+        self._scheduler = self._run("scheduler", "--port", str(self._port.port), "--dashboard-address", ":0")
+        deadline = time.monotonic() + START_WAIT_S
+        while not self._listens():
+            if self._scheduler.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the scheduler does not listen:\n{self.logs()}")
+            time.sleep(POLL_INTERVAL_S)
         options = ("--nthreads", str(self._threads), "--no-nanny")
         self._workers = [
             self._run("worker", self.address, "--name", name, *options, log=name) for name in self._names
@@ -118,6 +141,12 @@ class DaskProcesses:
     def logs(self) -> str:
         """Return what scheduler and workers wrote."""
         return "\n".join(file.read_text("utf-8", "replace") for file in sorted(self._folder.glob("*.log")))
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection((LOOPBACK, self._port.port), timeout=1).close()
+            return True
+        return False
 
     def _run(self, kind: str, *arguments: str, log: str = "scheduler") -> subprocess.Popen[bytes]:
         with (self._folder / f"{log}.log").open("ab") as file:
