@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Final
 
-_calling_thread: Final[ContextVar[threading.Thread | None]] = ContextVar("calling_thread", default=None)
+_caller: Final[ContextVar[object | None]] = ContextVar("caller", default=None)
 
 
 def current_owner() -> object:
@@ -21,9 +21,9 @@ def current_owner() -> object:
 
     The object itself and not its number: numbers of threads that ended are given again.
     """
-    thread = _calling_thread.get()
-    if thread is not None:
-        return thread
+    caller = _caller.get()
+    if caller is not None:
+        return caller
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread
@@ -32,10 +32,15 @@ def current_owner() -> object:
 
 
 @contextlib.contextmanager
-def on_behalf_of_this_thread() -> Iterator[None]:
-    """Have calls of asyncio objects, and the tasks that are started for them, count as this thread's."""
-    token = _calling_thread.set(threading.current_thread())
+def on_behalf_of(owner: object) -> Iterator[None]:
+    """Have calls of asyncio objects, and the tasks that are started for them, count as somebody else's."""
+    token = _caller.set(owner)
     try:
         yield
     finally:
-        _calling_thread.reset(token)
+        _caller.reset(token)
+
+
+def on_behalf_of_this_thread() -> contextlib.AbstractContextManager[None]:
+    """Have calls of asyncio objects, and the tasks that are started for them, count as this thread's."""
+    return on_behalf_of(threading.current_thread())

@@ -1,0 +1,95 @@
+"""What Dask's locks and semaphores have in common: waiting to be granted something, and `with`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from types import TracebackType
+from typing import Any, TypeVar
+
+from raftcoord.client.lease_handle import LeaseBlock
+from raftcoord.client.timeouts import Timeout
+from raftcoord.dask import bridge
+from raftcoord.dask.handle import DaskHandle
+from raftcoord.dask.names import seconds
+from raftcoord.protocol.errors import CallTimeout, LockLost, NotHolder
+
+_H = TypeVar("_H", bound=LeaseBlock)
+_B = TypeVar("_B", bound="DaskLease[Any]")
+
+
+class NotAcquired(NotHolder, ValueError):
+    """A release of what this handle does not hold. Dask raises a RuntimeError or a ValueError for it."""
+
+
+class DaskLease(DaskHandle[_H]):
+    """Something that is acquired and released, by hand or with `with` and `async with`."""
+
+    def _ask(
+        self, acquire: Callable[[float | None], Coroutine[Any, Any, bool]], timeout_s: float | None
+    ) -> Any:
+        """Run `acquire(timeout_s)` on the loop thread; when that times out it was not granted."""
+        attempt = bridge.bounded(timeout_s, repr(self), acquire)
+        if self._asynchronous:
+            return _ask_async(attempt, timeout_s)
+        try:
+            return bridge.call(bridge.repeated(attempt))
+        except CallTimeout:
+            if timeout_s == 0:
+                raise  # no replica answered at all: nobody knows whether it is free
+            return False
+
+    def _acquire_for_block(self) -> Callable[[], Coroutine[Any, Any, bool]]:
+        """Return what a block acquires with, on the loop thread."""
+        return self._object.acquire  # type: ignore[attr-defined,no-any-return]
+
+    def _release(self) -> Any:
+        return self._run(self._released())
+
+    async def _released(self) -> bool:
+        """Release on the loop thread."""
+        try:
+            await self._object._release(None, None)
+        except LockLost:
+            raise
+        except NotHolder as error:
+            raise NotAcquired(*error.args) from None
+        return True
+
+    def __enter__(self: _B) -> _B:
+        self._no_plain_with()
+        bridge.call(bridge.repeated(self._acquire_for_block()))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        bridge.call(self._object.__aexit__(kind, error, trace))
+
+    async def __aenter__(self: _B) -> _B:
+        await bridge.call_granting(self._acquire_for_block())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await bridge.call_async(self._object.__aexit__(kind, error, trace))
+
+
+async def _ask_async(attempt: Callable[[], Coroutine[Any, Any, bool]], timeout_s: float | None) -> bool:
+    try:
+        granted, result = await bridge.call_granting(attempt)
+    except CallTimeout:
+        if timeout_s == 0:
+            raise
+        return False
+    return granted is not None or bool(result)
+
+
+def blocking_seconds(blocking: bool, timeout: Timeout) -> float | None:
+    """Return the timeout of an `acquire(blocking, timeout)`. Raises ValueError: both are given."""
+    timeout_s = seconds(timeout)
+    if blocking:
+        return timeout_s
+    if timeout_s is not None:
+        raise ValueError("an acquire that does not block takes no timeout")
+    return 0.0
