@@ -21,7 +21,8 @@ END = "end"
 
 def take_until_end(_: int) -> list[int]:
     """Take items until an end mark comes."""
-    queue, taken = Queue("numbers"), []
+    queue = Queue("numbers")
+    taken: list[int] = []
     while (item := queue.get()) != END:
         taken.append(item)
     return taken
@@ -29,7 +30,8 @@ def take_until_end(_: int) -> list[int]:
 
 def take_while_there_are_some(_: int) -> list[int]:
     """Take items until the queue is empty, one task at a time."""
-    queue, lock, taken = Queue("numbers"), Lock("numbers"), []
+    queue, lock = Queue("numbers"), Lock("numbers")
+    taken: list[int] = []
     while True:
         with lock:
             if queue.qsize() == 0:

@@ -16,7 +16,7 @@ from raftcoord.dask import Queue
 def power(x: int, y: int | str) -> int | None:
     """Raise x to y, or report why that cannot be done."""
     try:
-        return x**y  # type: ignore[operator]
+        return int(x**y)  # type: ignore[operator]
     except TypeError as error:
         Queue("errors").put(f"{x} ** {y!r} failed: {error}")
         return None

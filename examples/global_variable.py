@@ -16,7 +16,7 @@ from raftcoord.dask import Variable
 def power(x: int) -> int:
     """Raise x to the global variable."""
     y: int = Variable("y").get()
-    return x**y
+    return int(x**y)
 
 
 def powers(client: Client, halfway: Halfway = nothing) -> list[int]:

@@ -15,9 +15,9 @@ import error_messages
 import global_variable
 import lost_updates
 import pytest
-from benchmarks.dask.processes import START_WAIT_S, DaskProcesses
 from distributed import Client
 
+from benchmarks.dask.processes import START_WAIT_S, DaskProcesses
 from raftcoord.dask import Event, Lock, Queue, Variable
 from raftcoord.testing.local_cluster import LocalCluster
 
