@@ -13,7 +13,9 @@ import contextlib
 import datetime
 import importlib.metadata
 import json
+import resource
 import signal
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -28,7 +30,8 @@ from benchmarks.dask import comparison
 from benchmarks.dask.comparison import Comparison
 from benchmarks.dask.processes import DaskProcesses
 from benchmarks.dask.sections import SECTIONS, Samples, Section
-from benchmarks.host import describe
+from benchmarks.host import busy_s, describe
+from benchmarks.side_by_side import OTHERS_CPU_MAX
 from raftcoord.version import __version__
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -77,8 +80,11 @@ def _old_dask(folder: Path) -> str:
     return python
 
 
-def _turn(system: str, name: str, section: Section, *, count: int, python: str, folder: Path) -> Samples:
-    """Start everything, let one client process measure, and return its numbers."""
+def _turn(
+    system: str, name: str, section: Section, *, count: int, python: str, folder: Path
+) -> tuple[Samples, float]:
+    """Start everything, let one client process measure, and return its numbers, and the CPU others used."""
+    began, busy_before_s, own_before_s = time.monotonic(), busy_s(), _own_cpu_s()
     with contextlib.ExitStack() as stack:
         logs = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dask-", dir=folder)))
         environment = {}
@@ -99,27 +105,41 @@ def _turn(system: str, name: str, section: Section, *, count: int, python: str, 
             timeout_s=TURN_TIMEOUT_S,
         )
     found: dict[str, list[float]] = json.loads(printed)
-    return found
+    others_s = busy_s() - busy_before_s - (_own_cpu_s() - own_before_s)
+    return found, max(0.0, others_s / (time.monotonic() - began))
 
 
-def _measure(options: argparse.Namespace, folder: Path, say: Callable[[str], None]) -> list[Comparison]:
+def _own_cpu_s() -> float:
+    """Return the CPU seconds of this process, and of all those that it started and that have ended."""
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _measure(
+    options: argparse.Namespace, folder: Path, say: Callable[[str], None]
+) -> tuple[list[Comparison], list[float]]:
+    """Return the figures, and the CPU that others used in each turn."""
     chosen = {name: SECTIONS[name] for name in options.sections or SECTIONS}
     old_python = options.old_dask
     if old_python is None and any(section.on_old_dask for section in chosen.values()):
         say(f"installing Dask {OLD_DASK}")
         old_python = _old_dask(folder / "old-dask")
-    figures = []
+    figures: list[Comparison] = []
+    all_others_cpu: list[float] = []
     for name, section in chosen.items():
         turns: dict[str, list[Samples]] = {system: [] for system in SYSTEMS}
         for number in range(options.rounds):
             for system in SYSTEMS:
                 python = old_python if section.on_old_dask and system == "dask" else sys.executable
                 count = options.count or section.count
-                turn = _turn(system, name, section, count=count, python=python, folder=folder)
+                turn, others_cpu = _turn(system, name, section, count=count, python=python, folder=folder)
                 turns[system].append(turn)
-                say(f"round {number + 1}/{options.rounds} {name} {system}")
+                all_others_cpu.append(others_cpu)
+                say(f"round {number + 1}/{options.rounds} {name} {system}, CPU of others: {others_cpu:.2f}")
         figures += section.compared(turns["raftcoord"], turns["dask"])
-    return figures
+    if (others_cpu := statistics.median(all_others_cpu)) > OTHERS_CPU_MAX:
+        say(f"other programs used {others_cpu:.2f} cores meanwhile: repeat this on an idle machine")
+    return figures, all_others_cpu
 
 
 def main() -> int:
@@ -138,10 +158,14 @@ def main() -> int:
         print(f"[{time.monotonic() - started:4.0f} s] {text}", flush=True)
 
     with tempfile.TemporaryDirectory(prefix="data-", dir=options.data_dir) as folder:
-        figures = _measure(options, Path(folder).resolve(), say)
+        figures, others_cpu = _measure(options, Path(folder).resolve(), say)
     now = datetime.datetime.now(datetime.UTC)
     path = options.json or RESULTS / f"dask-{now:%Y%m%dT%H%M%S}.json"
-    about |= {"old_dask": OLD_DASK, "measured_at": now.isoformat(timespec="seconds")}
+    about |= {
+        "old_dask": OLD_DASK,
+        "measured_at": now.isoformat(timespec="seconds"),
+        "others_cpu": others_cpu,
+    }
     comparison.save(figures, about, path)
     title = (
         f"Three replicas, fsync on ({about['file_system']}), against one scheduler of Dask {dask} "

@@ -1,7 +1,9 @@
 """What many handles cost the worker process that they wake up in: connections, threads, memory.
 
-All handles are alive when it is counted, and have been used once per kind before: what a first use opens
-(one connection, its thread) is not what they cost.
+Invariants:
+  1. Handles wake up and are dropped again, all of them, several times. The first time shows what one costs,
+     the later ones what it leaves behind: the interpreter keeps memory for later, but only once.
+  2. Everything is counted while all handles are alive.
 """
 
 from __future__ import annotations
@@ -11,71 +13,84 @@ import os
 import pickle
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from benchmarks.dask.objects import module_of
 
 KINDS: Final = ("Variable", "Queue", "Lock", "Event")
+REPETITIONS: Final = 4
+_ESTABLISHED: Final = "01"
 
 
-def connections() -> int:
-    """Count the sockets that this process has open."""
-    count = 0
+class State(NamedTuple):
+    """What a process has at one moment."""
+
+    connections: int
+    threads: int
+    resident_kib: float
+
+
+def connections(ports: set[int]) -> int:
+    """Count the TCP connections of this process to servers on these ports."""
+    own = set()
     for descriptor in Path("/proc/self/fd").iterdir():
         try:
-            count += os.readlink(descriptor).startswith("socket:")
+            own.add(os.readlink(descriptor))
         except FileNotFoundError:
-            continue  # the descriptor with which the folder is read
+            continue  # the descriptor with which the folder was read
+    count = 0
+    for line in Path("/proc/self/net/tcp").read_text().splitlines()[1:]:
+        _, _, remote, state, *rest = line.split()
+        port = int(remote.rpartition(":")[2], 16)
+        count += state == _ESTABLISHED and port in ports and f"socket:[{rest[5]}]" in own
     return count
 
 
-def resident_kib() -> float:
-    """Return the memory of this process that is in RAM."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1024
-
-
-def _state() -> tuple[int, int, float]:
+def _state(ports: set[int]) -> State:
     gc.collect()
-    return connections(), threading.active_count(), resident_kib()
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return State(connections(ports), threading.active_count(), pages * os.sysconf("SC_PAGE_SIZE") / 1024)
 
 
-def _woken(system: str, count: int) -> list[Any]:
-    """Pickle handles with different names and return what wakes up."""
+def pickled(system: str, count: int) -> list[bytes]:
+    """Return pickled handles with different names."""
     objects = module_of(system)
-    kinds: list[Callable[[str], Any]] = [getattr(objects, kind) for kind in KINDS]
-    pickled = [pickle.dumps(kinds[n % len(kinds)](f"handle-{n}")) for n in range(count)]
-    return [pickle.loads(text) for text in pickled]  # noqa: S301 - pickled in the line above
+    kinds = [getattr(objects, kind) for kind in KINDS]
+    return [pickle.dumps(kinds[number % len(kinds)](f"handle-{number}")) for number in range(count)]
 
 
-def growth(system: str, count: int) -> dict[str, float]:
-    """Wake up `count` handles in this process; return by how much it grew, and how long it took."""
+def growth(system: str, texts: list[bytes], ports: set[int]) -> dict[str, float]:
+    """Wake up handles in this process; return by how much it grew, and how long it took."""
     objects = module_of(system)
-    used = objects.Variable("handle-0"), objects.Lock("handle-2")
-    used[0].set(1)
-    used[1].acquire()
-    used[1].release()
-    del used
-    _woken(system, 100)
-    before = _state()
-    began = time.perf_counter()
-    handles = _woken(system, count)
-    seconds = time.perf_counter() - began
-    alive = _state()
-    handles.clear()
-    del handles
-    after = _state()
+    objects.Variable("handle-0").set(1)
+    with objects.Lock("handle-2"):
+        pass
+    fresh = _state(ports)
+    alive, seconds = [], []
+    for _ in range(REPETITIONS):
+        began = time.perf_counter()
+        handles: list[Any] = [pickle.loads(text) for text in texts]  # noqa: S301 - pickled in `pickled`
+        seconds.append(time.perf_counter() - began)
+        alive.append(_state(ports))
+        handles.clear()
     return {
-        "connections": alive[0] - before[0],
-        "threads": alive[1] - before[1],
-        "memory of one": (alive[2] - before[2]) / count,
-        "memory left by one": (after[2] - before[2]) / count,
-        "time of one": 1e6 * seconds / count,
+        "connections": alive[-1].connections,
+        "more threads": alive[-1].threads - fresh.threads,
+        "memory of one": (alive[0].resident_kib - fresh.resident_kib) / len(texts),
+        "memory left by one": (alive[-1].resident_kib - alive[1].resident_kib)
+        / len(texts)
+        / (REPETITIONS - 2),
+        "time to wake up one": 1e6 * min(seconds) / len(texts),
     }
 
 
 def measure(client: Any, system: str, count: int) -> dict[str, list[float]]:
-    """Return the growth of a worker process."""
-    found = client.submit(growth, system, count, pure=False).result()
+    """Return the growth of a worker process, and its connections to the replicas, or to the scheduler."""
+    if system == "raftcoord":
+        addresses = module_of(system).RaftcoordPlugin().addresses
+    else:
+        addresses = [client.scheduler.address]
+    ports = {int(address.rpartition(":")[2]) for address in addresses}
+    found = client.submit(growth, system, pickled(system, count), ports, pure=False).result()
     return {f"handles, {name}": [value] for name, value in found.items()}

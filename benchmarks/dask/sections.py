@@ -68,9 +68,13 @@ SECTIONS: Final = {
         threads=2,
     ),
 }
-VALUES_MAX: Final = {"handles, connections": 0, "handles, threads": 0, "handles, memory left by one": 0.1}
+VALUES_MAX: Final = {
+    "handles, connections": 1,
+    "handles, more threads": 0,
+    "handles, memory left by one": 0.05,
+}
 UNITS: Final = {
     "handles, memory of one": "KiB",
     "handles, memory left by one": "KiB",
-    "handles, time of one": "µs",
+    "handles, time to wake up one": "µs",
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 from pathlib import Path
 
@@ -62,17 +61,23 @@ def test_a_turn_becomes_its_median() -> None:
 
 
 def test_handles_have_units_and_wishes_of_their_own() -> None:
-    turn = {"handles, threads": [0.0], "handles, memory of one": [1.5]}
+    turn = {"handles, more threads": [0.0], "handles, memory of one": [1.5]}
     threads, memory = SECTIONS["handles"].compared([turn], [turn])
     assert (threads.unit, threads.wanted, threads.is_met) == ("", "≤ 0", True)
     assert (memory.unit, memory.wanted, memory.is_met) == ("KiB", "", None)
 
 
-def test_sockets_are_counted() -> None:
-    before = handles.connections()
-    with socket.socket(), socket.socket(), Path(os.devnull).open():
-        assert handles.connections() == before + 2
-    assert handles.connections() == before
+def test_connections_to_the_servers_are_counted() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_server(("127.0.0.1", 0)) as other:
+        port = server.getsockname()[1]
+        assert handles.connections({port}) == 0
+        with (
+            socket.create_connection(server.getsockname()),
+            socket.create_connection(server.getsockname()),
+            socket.create_connection(other.getsockname()),
+        ):
+            assert handles.connections({port}) == 2
+        assert handles.connections({port}) == 0
 
 
 def test_the_report_is_a_table_and_a_file(tmp_path: Path) -> None:
