@@ -4,8 +4,8 @@ All objects of a process share the connection on that one thread, whatever kind 
 
 Invariants:
   1. A caller that is cancelled cancels its call.
-  2. What was granted (an item, a lock) is either with the caller or given back: it is taken only in the step
-     in which the caller goes on, however late a cancellation comes.
+  2. What was granted (an item, a lock) is either with the caller or given back, however late the caller is
+     cancelled.
 """
 
 from __future__ import annotations
@@ -30,12 +30,14 @@ __all__ = [
     "call",
     "call_async",
     "call_granting",
+    "call_undoable",
     "current_worker",
     "dask_client",
     "is_asynchronous",
     "known_client",
     "repeated",
     "start",
+    "start_now",
 ]
 
 
@@ -76,6 +78,13 @@ def start(coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
         return submit(coroutine)
 
 
+def start_now(coroutine: Coroutine[Any, Any, _T], asynchronous: bool) -> asyncio.Future[_T] | _T:
+    """Run a coroutine here, or begin with it at once and return what may, but need not, be awaited."""
+    if not asynchronous:
+        return call(coroutine)
+    return asyncio.wrap_future(start(coroutine))
+
+
 async def call_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine on the loop thread and return its result."""
     return await asyncio.wrap_future(start(coroutine))
@@ -103,6 +112,36 @@ async def call_granting(
         hand_over.take()
         return hand_over.offer.result(), None
     return None, ended.result()
+
+
+async def call_undoable(
+    function: Callable[[], Coroutine[Any, Any, _T]], undo: Callable[[], Coroutine[Any, Any, Any]]
+) -> _T:
+    """Run a coroutine on the loop thread and return its result.
+
+    Args:
+        undo: called there when the coroutine returned something true, and the caller was cancelled meanwhile.
+    """
+    tasks: list[asyncio.Task[Any]] = []
+
+    async def run() -> _T:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.append(task)
+        return await function()
+
+    async def take_back() -> None:
+        if not tasks:
+            return
+        await asyncio.wait(tasks)
+        if not tasks[0].cancelled() and tasks[0].exception() is None and tasks[0].result():
+            await undo()
+
+    try:
+        return await asyncio.wrap_future(start(run()))
+    except asyncio.CancelledError:
+        start(take_back())
+        raise
 
 
 def _look_at_exception(future: asyncio.Future[Any]) -> None:

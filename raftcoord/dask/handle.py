@@ -7,7 +7,6 @@ Invariants:
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Generator, Iterable
 from typing import Any, ClassVar, Generic, TypeVar
@@ -117,12 +116,6 @@ class DaskHandle(Generic[_H]):
         """Run a coroutine of the store, here or, where that is how it is called, as an awaitable."""
         if self._asynchronous if asynchronous is None else asynchronous:
             return bridge.call_async(coroutine)
-        return bridge.call(coroutine)
-
-    def _run_now(self, coroutine: Coroutine[Any, Any, None]) -> Any:
-        """Like `_run`, but begin at once also when nobody awaits what is returned: Dask's need no `await`."""
-        if self._asynchronous:
-            return asyncio.ensure_future(asyncio.wrap_future(bridge.start(coroutine)))
         return bridge.call(coroutine)
 
     def _no_plain_with(self) -> None:

@@ -30,12 +30,22 @@ class DaskLease(DaskHandle[_H]):
         """Run `acquire(timeout_s)` on the loop thread; when that times out it was not granted."""
         attempt = bridge.bounded(timeout_s, repr(self), acquire)
         if self._asynchronous:
-            return _ask_async(attempt, timeout_s)
+            return self._ask_async(attempt, timeout_s)
         try:
             return bridge.call(bridge.repeated(attempt))
         except CallTimeout:
             if timeout_s == 0:
                 raise  # no replica answered at all: nobody knows whether it is free
+            return False
+
+    async def _ask_async(
+        self, attempt: Callable[[], Coroutine[Any, Any, bool]], timeout_s: float | None
+    ) -> bool:
+        try:
+            return await bridge.call_undoable(lambda: bridge.repeated(attempt), self._released)
+        except CallTimeout:
+            if timeout_s == 0:
+                raise
             return False
 
     def _acquire_for_block(self) -> Callable[[], Coroutine[Any, Any, bool]]:
@@ -66,23 +76,14 @@ class DaskLease(DaskHandle[_H]):
         bridge.call(self._object.__aexit__(kind, error, trace))
 
     async def __aenter__(self: _B) -> _B:
-        await bridge.call_granting(self._acquire_for_block())
+        acquire = self._acquire_for_block()
+        await bridge.call_undoable(lambda: bridge.repeated(acquire), self._released)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await bridge.call_async(self._object.__aexit__(kind, error, trace))
-
-
-async def _ask_async(attempt: Callable[[], Coroutine[Any, Any, bool]], timeout_s: float | None) -> bool:
-    try:
-        granted, result = await bridge.call_granting(attempt)
-    except CallTimeout:
-        if timeout_s == 0:
-            raise
-        return False
-    return granted is not None or bool(result)
 
 
 def blocking_seconds(blocking: bool, timeout: Timeout) -> float | None:

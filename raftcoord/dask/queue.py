@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, ClassVar, Final, TypeAlias
 
@@ -32,6 +33,8 @@ _Check: TypeAlias = Callable[[list[bytes]], None]
 class StoredQueue(aio.Queue):
     """A queue of blobs."""
 
+    _removing: asyncio.Task[Any] | None = None  # which may not have been awaited, as in Dask
+
     async def put_blob(self, blob: bytes, timeout_s: float | None) -> None:
         await self._wait(_PUT, timeout_s, self._maxsize, [blob])
 
@@ -39,6 +42,15 @@ class StoredQueue(aio.Queue):
         """Take items, all or none; for `_DRAIN` what is there, up to a bound."""
         blobs: list[bytes] = await self._wait(_GET, 0 if count == _DRAIN else timeout_s, self._maxsize, count)
         return blobs
+
+    async def remove(self) -> None:
+        self._removing = asyncio.current_task()
+        await self.close()
+
+    async def size(self, timeout_s: float | None) -> int:
+        if self._removing is not None and not self._removing.done():
+            await asyncio.wait([self._removing], timeout=timeout_s)
+        return await self.qsize(timeout_s)
 
 
 class Queue(DaskHandle[StoredQueue]):
@@ -164,7 +176,7 @@ class Queue(DaskHandle[StoredQueue]):
 
     def qsize(self, *, asynchronous: bool | None = None, callback_timeout: Timeout = None) -> Any:
         """Return how many items are in the queue."""
-        return self._run(self._object.qsize(seconds(callback_timeout)), asynchronous)
+        return self._run(self._object.size(seconds(callback_timeout)), asynchronous)
 
     def close(self) -> Any:
         """Remove the queue with its items, for everybody. On an event loop it need not be awaited.
@@ -174,10 +186,7 @@ class Queue(DaskHandle[StoredQueue]):
         Raises:
             TimeoutError: no replica answered within the bound `raftcoord.timeout`.
         """
-        return self._run_now(self._close(self._object))
-
-    async def _close(self, queue: StoredQueue) -> None:
-        await queue.close()
+        return bridge.start_now(self._object.remove(), self._asynchronous)
 
 
 def _checked(take: _Take, check: _Check | None) -> _Take:

@@ -34,6 +34,7 @@ class StoredVariable(aio.Variable):
     """A variable that knows what it replaces, so that the Dask scheduler can be told to let go of it."""
 
     _seen = _Seen(0, None)
+    _removing: asyncio.Task[Any] | None = None  # which may not have been awaited, as in Dask
 
     async def swap(self, blob: bytes, timeout: Timeout) -> Record | None:
         """Set the value; return the Future that it replaced, if it was one.
@@ -41,6 +42,7 @@ class StoredVariable(aio.Variable):
         It supposes what was seen last, which mostly is right, so that one call does.
         """
         deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
+        await self._removed(deadline)
         while True:
             seen = self._seen
             condition = [seen.revision] if seen.revision else []
@@ -58,6 +60,7 @@ class StoredVariable(aio.Variable):
     async def read(self, timeout: Timeout) -> Any:
         """Return the value, or a `Record`; wait until there is one."""
         deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
+        await self._removed(deadline)
         while True:
             try:
                 payload = await self._wait(_GET, deadline.left_s())
@@ -69,11 +72,16 @@ class StoredVariable(aio.Variable):
 
     async def remove(self) -> Record | None:
         """Make the variable unset; return the Future that it held, if it was one."""
+        self._removing = asyncio.current_task()
         code, payload = await self._client.request(_GET, (self._key, False), None)
         value = None if code else self._see(payload)
         await self.delete()
         self._seen = _Seen(0, None)
         return value if isinstance(value, Record) else None
+
+    async def _removed(self, deadline: Deadline) -> None:
+        if self._removing is not None and not self._removing.done():
+            await asyncio.wait([self._removing], timeout=deadline.left_s() or None)
 
     def _see(self, payload: Any) -> Any:
         if payload is None:
@@ -192,7 +200,11 @@ class Variable(DaskHandle[StoredVariable]):
         Raises:
             TimeoutError: no replica answered within the bound `raftcoord.timeout`.
         """
-        return self._run_now(self._delete(self._object))
+        removing = bridge.start_now(self._object.remove(), self._asynchronous)
+        if isinstance(removing, asyncio.Future):
+            return asyncio.ensure_future(self._let_go_after(removing))
+        futures.let_go(self._dask_client, removing)
+        return None
 
-    async def _delete(self, variable: StoredVariable) -> None:
-        futures.let_go(self._dask_client, await variable.remove())
+    async def _let_go_after(self, removing: asyncio.Future[Record | None]) -> None:
+        futures.let_go(self._dask_client, await removing)
