@@ -16,6 +16,8 @@ import time
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+import dask
+
 from benchmarks.dask.objects import module_of
 
 KINDS: Final = ("Variable", "Queue", "Lock", "Event")
@@ -88,7 +90,7 @@ def growth(system: str, texts: list[bytes], ports: set[int]) -> dict[str, float]
 def measure(client: Any, system: str, count: int) -> dict[str, list[float]]:
     """Return the growth of a worker process, and its connections to the replicas, or to the scheduler."""
     if system == "raftcoord":
-        addresses = module_of(system).RaftcoordPlugin().addresses
+        addresses = dask.config.get("raftcoord.addresses").split(",")
     else:
         addresses = [client.scheduler.address]
     ports = {int(address.rpartition(":")[2]) for address in addresses}
