@@ -15,8 +15,8 @@ import asyncio
 import contextlib
 import logging
 import uuid
-from collections.abc import AsyncIterator
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any, Final, TypeVar
 
 from distributed import Client, Future
 
@@ -27,9 +27,9 @@ from raftcoord.protocol.errors import Indeterminate
 _log = logging.getLogger(__name__)
 
 SCHEDULER_LIMIT_S: Final = 10.0  # for one answer of the Dask scheduler
-_AT_ONCE: Final = -1  # as a timeout of Dask's variable_get: 0 would wait for a moment
-
 _LOST: Final = "the Dask scheduler does not have it any more"
+
+_T = TypeVar("_T")
 
 
 def client_for_future(explicit: Client | None, what: str) -> Client:
@@ -56,7 +56,7 @@ async def held(
     """
     loop = asyncio.get_running_loop()
     began = loop.time()
-    record = Record(future.key, f"raftcoord-future-{uuid.uuid4().hex}")
+    record = Record(future.key, _new_holder())
     limit_s = SCHEDULER_LIMIT_S if timeout_s is None else min(timeout_s, SCHEDULER_LIMIT_S)
     try:
         async with asyncio.timeout(limit_s + 1):
@@ -69,33 +69,42 @@ async def held(
         raise
 
 
+def _new_holder() -> str:
+    return f"raftcoord-future-{uuid.uuid4().hex}"
+
+
 async def receive(client: Client, record: Record) -> Future | None:
-    """Return the live Future of a record, or None when the scheduler holds nothing for it any more."""
-    answer = await _ask(client.scheduler.variable_get(timeout=_AT_ONCE, name=record.holder, client=client.id))
-    if answer is None:
-        return await _known_anyway(client, record)
-    future = _future(client, record, answer["state"], answer)
-    client._send_to_scheduler(
-        {
-            "op": "variable-future-received-confirm",
-            "name": record.holder,
-            "key": record.key,
-            "token": answer["token"],
-        }
+    """Return the live Future of a record, or None when the scheduler does not know its key any more.
+
+    The reader has the scheduler hold the result under a name of its own until its client is known to want it.
+    Dask's own `variable_get` is not used: the end of a variable waits, and with it everything else that its
+    client has to say, for readers that may be dead.
+    """
+    own = Record(record.key, _new_holder())
+    question = asyncio.gather(
+        client.scheduler.variable_set(key=own.key, name=own.holder, timeout=0),
+        client.scheduler.get_task_status(keys=[own.key]),
     )
-    return lost(client, record) if answer["state"] == "lost" else future
-
-
-async def _known_anyway(client: Client, record: Record) -> Future | None:
-    """Return the Future if somebody else keeps its result on the scheduler."""
-    states = await _ask(client.scheduler.get_task_status(keys=[record.key]))
-    if states is None or states.get(record.key) in (None, "forgotten", "released", "erred"):
+    answers = await _ask(question)
+    if answers is None:
         return None
-    client._send_to_scheduler({"op": "client-desires-keys", "keys": [record.key], "client": client.id})
-    return _future(client, record, states[record.key], {})
+    state = answers[1].get(own.key)
+    future = Future(own.key, client, state="memory" if state == "memory" else None)
+    client._send_to_scheduler({"op": "client-desires-keys", "keys": [own.key], "client": client.id})
+    let_go(client, own)
+    if state == "erred":
+        await _ask(future._state.wait())  # the scheduler answers with the error
+    elif state != "memory" and await _is_unknown(client, own.key):
+        return None  # it was cancelled before this client could be told
+    return future
 
 
-async def _ask(question: Any) -> Any:
+async def _is_unknown(client: Client, key: Any) -> bool:
+    states = await _ask(client.scheduler.get_task_status(keys=[key]))
+    return states is None or states.get(key) is None
+
+
+async def _ask(question: Awaitable[_T]) -> _T | None:
     """Return the scheduler's answer, or None when it has none or is not there."""
     try:
         async with asyncio.timeout(SCHEDULER_LIMIT_S):
@@ -103,13 +112,6 @@ async def _ask(question: Any) -> Any:
     except (TimeoutError, OSError) as error:
         _log.info("no_answer_about_future error=%r", error)
         return None
-
-
-def _future(client: Client, record: Record, state: str, answer: dict[str, Any]) -> Future:
-    future = Future(record.key, client, state=state)
-    if state == "erred":
-        future._state.set_error(answer["exception"], answer["traceback"])
-    return future
 
 
 def lost(client: Client, record: Record) -> Future:

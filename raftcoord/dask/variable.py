@@ -187,8 +187,8 @@ class Variable(DaskHandle[StoredVariable]):
             try:
                 newer = await bridge.call_async(self._object.read(0))
             except CallTimeout:
-                return futures.lost(client, record)
-            if newer == record and isinstance(newer, Record):
+                newer = record  # it was deleted meanwhile
+            if isinstance(newer, Record) and newer == record:
                 return futures.lost(client, record)
             if not isinstance(newer, Record):
                 return newer
