@@ -53,7 +53,7 @@ SECTIONS: Final = {
     ),
     "topics": Section(
         text="messages of 100 B per second through Pub and Sub, against the last but one release with them",
-        count=3000,
+        count=5000,
         unit="/s",
         workers=(PUBLISHER, SUBSCRIBER),
         threads=12,
