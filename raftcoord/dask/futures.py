@@ -121,13 +121,14 @@ def lost(client: Client, record: Record) -> Future:
     return future
 
 
-def let_go(client: Client | None, record: Record | None) -> None:
-    """Tell the scheduler that a record is not in the store any more, from any thread; does not wait."""
-    if record is None:
-        return
-    try:
-        client = bridge.dask_client(client)
-    except ValueError:
-        _log.warning("future_still_held key=%r reason=there is no Dask client here", record.key)
-        return
-    client._send_to_scheduler({"op": "variable_delete", "name": record.holder})
+def let_go(client: Client | None, *records: Record | None) -> None:
+    """Tell the scheduler that records are not in the store any more, from any thread; does not wait."""
+    for record in records:
+        if record is None:
+            continue
+        try:
+            client = bridge.dask_client(client)
+        except ValueError:
+            _log.warning("future_still_held key=%r reason=there is no Dask client here", record.key)
+            return
+        client._send_to_scheduler({"op": "variable_delete", "name": record.holder})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import uuid
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
@@ -23,6 +25,11 @@ class NotAcquired(NotHolder, ValueError):
 
 class DaskLease(DaskHandle[_H]):
     """Something that is acquired and released, by hand or with `with` and `async with`."""
+
+    @functools.cached_property
+    def id(self) -> str:
+        """A text that no other handle has."""
+        return uuid.uuid4().hex
 
     def _ask(
         self, acquire: Callable[[float | None], Coroutine[Any, Any, bool]], timeout_s: float | None

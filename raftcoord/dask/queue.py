@@ -43,9 +43,17 @@ class StoredQueue(aio.Queue):
         blobs: list[bytes] = await self._wait(_GET, 0 if count == _DRAIN else timeout_s, self._maxsize, count)
         return blobs
 
-    async def remove(self) -> None:
+    async def remove(self) -> list[Record]:
+        """Remove the queue; return the Futures that were in it."""
         self._removing = asyncio.current_task()
+        records: list[Record] = []
+        while True:
+            blobs = await self.take(_DRAIN, 0)
+            records += [value for value in map(decode, blobs) if isinstance(value, Record)]
+            if not _is_part(blobs):
+                break
         await self.close()
+        return records
 
     async def size(self, timeout_s: float | None) -> int:
         if self._removing is not None and not self._removing.done():
@@ -186,7 +194,14 @@ class Queue(DaskHandle[StoredQueue]):
         Raises:
             TimeoutError: no replica answered within the bound `raftcoord.timeout`.
         """
-        return bridge.start_now(self._object.remove(), self._asynchronous)
+        removing = bridge.start_now(self._object.remove(), self._asynchronous)
+        if isinstance(removing, asyncio.Future):
+            return asyncio.ensure_future(self._let_go_after(removing))
+        futures.let_go(self._dask_client, *removing)
+        return None
+
+    async def _let_go_after(self, removing: asyncio.Future[list[Record]]) -> None:
+        futures.let_go(self._dask_client, *await removing)
 
 
 def _checked(take: _Take, check: _Check | None) -> _Take:

@@ -117,6 +117,15 @@ def test_a_queue_holds_a_result_until_it_is_handed_out(client: Client, name: str
     assert not holders(client)
 
 
+def test_closing_a_queue_lets_go_of_the_results_in_it(client: Client, name: str) -> None:
+    queue = Queue(name)
+    queue.put(submit_one(client, name))
+    queue.put("plain")
+    assert known_to_scheduler(client, (name, 1))
+    queue.close()
+    assert is_let_go(client, (name, 1))
+
+
 def test_an_error_comes_with_the_future(client: Client, name: str) -> None:
     future = client.submit(operator.truediv, 1, 0, key=(name, 1))
     wait(future)

@@ -173,7 +173,7 @@ def test_pub_and_sub(client: Client, name: str) -> None:
     first, second = Sub(name), Sub(name)
     pub = Pub(name)
     for number in range(10):
-        assert pub.put(number) is None
+        pub.put(number)
     assert [first.get() for _ in range(10)] == list(range(10))
     assert [next(second) for _ in range(10)] == list(range(10))
     with pytest.raises(TimeoutError):

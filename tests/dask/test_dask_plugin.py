@@ -121,6 +121,15 @@ def test_without_an_address_the_error_says_what_to_do(name: str) -> None:
     assert "DASK_RAFTCOORD__ADDRESSES" in said.stdout
 
 
+def test_nothing_else_of_raftcoord_imports_dask() -> None:
+    script = (
+        "import sys, raftcoord, raftcoord.aio, raftcoord.cli.app, raftcoord.testing\n"
+        "print(*{'dask', 'distributed'} & sys.modules.keys())\n"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True, timeout=60).stdout
+    assert said.split() == []
+
+
 def hold(name: str) -> None:
     for lock in (Lock(name), Semaphore(1, name)):
         assert lock.acquire()
