@@ -60,7 +60,13 @@ class DaskLease(DaskHandle[_H]):
         return self._object.acquire  # type: ignore[attr-defined,no-any-return]
 
     def _release(self) -> Any:
+        self._check_held("Released too often")
         return self._run(self._released())
+
+    def _check_held(self, what: str) -> None:
+        """Raise NotAcquired, at once also on an event loop, if this handle holds nothing."""
+        if self._store is None or not tuple(self._object._holdings):
+            raise NotAcquired(f"{what}: {self!r} holds nothing")
 
     async def _released(self) -> bool:
         """Release on the loop thread."""

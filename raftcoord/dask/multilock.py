@@ -75,6 +75,7 @@ class MultiLock(DaskLease[aio.MultiLock]):
             NotAcquired: this handle holds nothing (a RuntimeError and ValueError).
             LockLost: it did, and lost it with its session: somebody else may have had it since.
         """
+        self._check_held("not acquired")
         return self._run(self._release_all())
 
     async def _release_all(self) -> None:

@@ -87,7 +87,7 @@ def test_multilock(client: Client, name: str) -> None:
     with one:
         assert both.acquire(timeout="5s", num_locks=1)
     both.release()
-    with pytest.raises(ValueError, match="not held"):
+    with pytest.raises(ValueError, match="not acquired"):
         both.release()
     with pytest.raises(ValueError, match="names"):
         MultiLock().acquire()
