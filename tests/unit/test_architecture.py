@@ -224,7 +224,7 @@ def test_nothing_runs_code_and_pure_packages_do_not_touch_the_world() -> None:
 
 
 def test_files_and_functions_are_small() -> None:
-    files = sources(PACKAGE, "benchmarks", "tests")
+    files = sources(PACKAGE, "benchmarks", "examples", "tests")
     assert not [line for file in files for line in size_complaints(file, text_of(file))]
 
 
