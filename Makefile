@@ -11,10 +11,10 @@ SEEDS ?= 300
 SIMULATE_ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate coverage lint format bench clean
+.PHONY: help demo test simulate coverage lint format bench bench-dask clean
 
 help: ## Show the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed ## Ten workers share objects while the leader is killed
 	$(BIN)/raftcoord demo
@@ -41,6 +41,9 @@ format: $(VENV)/.installed ## Rewrite the sources in the project's format
 
 bench: $(VENV)/.installed-bench ## Measure, side by side with etcd if installed: apt-get install etcd-server (BENCH_ARGS="sets" selects)
 	$(BIN)/python -m benchmarks $(BENCH_ARGS)
+
+bench-dask: $(VENV)/.installed-bench ## Measure raftcoord.dask side by side with Dask's own objects (BENCH_ARGS="calls" selects)
+	$(BIN)/python -m benchmarks.dask $(BENCH_ARGS)
 
 clean: ## Remove the environment and all caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

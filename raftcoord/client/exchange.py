@@ -16,6 +16,7 @@ from typing import Any, Final, Protocol
 
 from raftcoord.client.calls import Call, Undo
 from raftcoord.client.connection import Connection
+from raftcoord.client.hand_over import Accept, acceptance
 from raftcoord.client.session_state import Session, SessionState
 from raftcoord.protocol.errors import (
     CallTimeout,
@@ -123,6 +124,9 @@ class Exchange:
             self._abandon(call)
             raise
         if call.held:  # until now, so that a task cancelled meanwhile cannot swallow what it was granted
+            accept = acceptance()
+            if accept is not None:
+                await self._hand_over(call, accept, payload)
             self._take(call)
         return code, payload
 
@@ -307,6 +311,14 @@ class Exchange:
         if future is not None and awaited:
             call.held = granted
             future.set_result((code, payload))
+
+    async def _hand_over(self, call: Call, accept: Accept, payload: Any) -> None:
+        """Let whoever called from elsewhere take a grant; when that fails, it is given back."""
+        try:
+            await accept(payload)
+        except BaseException:
+            self._abandon(call)
+            raise
 
     def _take(self, call: Call) -> None:
         """The caller has what it was granted: that may be confirmed now."""

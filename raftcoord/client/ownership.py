@@ -23,7 +23,7 @@ Owner: TypeAlias = "asyncio.Task[Any] | threading.Thread"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_calling_thread: Final[ContextVar[threading.Thread | None]] = ContextVar("calling_thread", default=None)
+_caller: Final[ContextVar[object | None]] = ContextVar("caller", default=None)
 
 # With the task that carries the call out: other tasks, and callbacks, that inherit the context are not in it.
 _calling_task: Final[ContextVar[tuple[object, Owner] | None]] = ContextVar("calling_task", default=None)
@@ -39,9 +39,9 @@ def current_owner() -> Owner:
 
     The object itself and not its number: numbers of threads that ended are given again.
     """
-    thread = _calling_thread.get()
-    if thread is not None:
-        return thread
+    caller = _caller.get()
+    if caller is not None:
+        return caller
     try:
         task = asyncio.current_task()
     except RuntimeError:  # no loop runs in this thread
@@ -95,10 +95,15 @@ async def _run_for(
 
 
 @contextlib.contextmanager
-def on_behalf_of_this_thread() -> Iterator[None]:
-    """Have calls of asyncio objects, and the tasks that are started for them, count as this thread's."""
-    token = _calling_thread.set(threading.current_thread())
+def on_behalf_of(owner: object) -> Iterator[None]:
+    """Have calls of asyncio objects, and the tasks that are started for them, count as somebody else's."""
+    token = _caller.set(owner)
     try:
         yield
     finally:
-        _calling_thread.reset(token)
+        _caller.reset(token)
+
+
+def on_behalf_of_this_thread() -> contextlib.AbstractContextManager[None]:
+    """Have calls of asyncio objects, and the tasks that are started for them, count as this thread's."""
+    return on_behalf_of(threading.current_thread())

@@ -77,8 +77,12 @@ class Registry(Generic[_C]):
             )
         return self.for_addresses(parse_addresses(address))
 
-    def for_addresses(self, addresses: Addresses) -> _C:
-        """Return the current client if it uses these addresses, else the shared one for them."""
+    def for_addresses(self, addresses: Addresses, make: Callable[[Addresses], _C] | None = None) -> _C:
+        """Return the current client if it uses these addresses, else the shared one for them.
+
+        Args:
+            make: makes the shared one when there is none, without making it the current one.
+        """
         with self._lock:
             for client in reversed(self._defaults):
                 if not client.closed:
@@ -87,7 +91,7 @@ class Registry(Generic[_C]):
                     break
             shared = self._shared.get(addresses)
             if shared is None or shared.closed:
-                shared = self._shared[addresses] = self._make(addresses)
+                shared = self._shared[addresses] = (make or self._make)(addresses)
             return shared
 
     def _after_fork(self) -> None:

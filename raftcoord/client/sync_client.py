@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from raftcoord.client import aio_client, forking
 from raftcoord.client.addresses import Addresses, address_from_environment, parse_addresses
-from raftcoord.client.loop_thread import loop_thread
+from raftcoord.client.loop_thread import call, loop_thread
 from raftcoord.client.registry import Registry
 from raftcoord.client.states import ClientState
 from raftcoord.client.timeouts import Timeout
@@ -168,7 +168,7 @@ class Client:
 
     def run(self, coroutine: Coroutine[Any, Any, _T]) -> _T:
         """Run a coroutine of the asyncio objects on the loop thread and return its result."""
-        return loop_thread().call(coroutine)
+        return call(coroutine)
 
 
 _open_clients: weakref.WeakSet[Client] = weakref.WeakSet()

@@ -224,7 +224,7 @@ def test_nothing_runs_code_and_pure_packages_do_not_touch_the_world() -> None:
 
 
 def test_files_and_functions_are_small() -> None:
-    files = sources(PACKAGE, "benchmarks", "tests")
+    files = sources(PACKAGE, "benchmarks", "examples", "tests")
     assert not [line for file in files for line in size_complaints(file, text_of(file))]
 
 
@@ -253,6 +253,11 @@ def test_documents_are_free_of_machine_paths_and_dead_links() -> None:
         ("client/x.py", "from raftcoord.testing import LocalCluster", "client must not import testing"),
         ("client/x.py", "def f():\n    import raftcoord.server", "client must not import server"),
         ("server/x.py", "from raftcoord.client import Client", "server must not import client"),
+        ("client/x.py", "from distributed import Client", "distributed does not belong in client"),
+        ("testing/x.py", "def f():\n    import dask.config", "dask does not belong in testing"),
+        ("__init__.py", "from raftcoord.dask import Lock", "top level must not import dask"),
+        ("client/x.py", "from raftcoord.dask import Lock", "client must not import dask"),
+        ("dask/x.py", "from raftcoord.server import config", "dask must not import server"),
         ("cli/x.py", "from raftcoord.consensus.engine import E", "cli must not import consensus"),
         ("__init__.py", "from raftcoord.testing import LocalCluster", "top level must not import testing"),
         ("consensus/x.py", "from . import journal", "relative import"),
@@ -279,6 +284,7 @@ def test_the_import_checker_complains(file: str, source: str, complaint: str) ->
             "machine/x.py",
             "import zlib\nfrom raftcoord.protocol import values\nimport raftcoord.machine.queue",
         ),
+        ("dask/x.py", "import dask\nfrom distributed import Client\nfrom raftcoord import aio"),
         ("server/x.py", "import os, asyncio\nfrom raftcoord.version import __version__"),
     ],
 )
