@@ -23,7 +23,7 @@ Owner: TypeAlias = "asyncio.Task[Any] | threading.Thread"
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-_caller: Final[ContextVar[object | None]] = ContextVar("caller", default=None)
+_caller: Final[ContextVar[Owner | None]] = ContextVar("caller", default=None)
 
 # With the task that carries the call out: other tasks, and callbacks, that inherit the context are not in it.
 _calling_task: Final[ContextVar[tuple[object, Owner] | None]] = ContextVar("calling_task", default=None)
@@ -95,7 +95,7 @@ async def _run_for(
 
 
 @contextlib.contextmanager
-def on_behalf_of(owner: object) -> Iterator[None]:
+def on_behalf_of(owner: Owner) -> Iterator[None]:
     """Have calls of asyncio objects, and the tasks that are started for them, count as somebody else's."""
     token = _caller.set(owner)
     try:

@@ -20,7 +20,7 @@ from distributed import Client, get_worker
 from raftcoord.client.deadline import Deadline
 from raftcoord.client.hand_over import handed_over_by
 from raftcoord.client.loop_thread import call, submit
-from raftcoord.client.ownership import on_behalf_of
+from raftcoord.client.ownership import current_owner, for_its_caller, on_behalf_of
 from raftcoord.protocol.errors import SessionLost
 
 _T = TypeVar("_T")
@@ -64,17 +64,21 @@ def is_asynchronous(client: Client | None) -> bool:
     """
     if client is not None:
         return bool(client.asynchronous)
-    try:
-        running = asyncio.get_running_loop()
-    except RuntimeError:
+    running = asyncio._get_running_loop()  # as get_running_loop, which raises in most calls
+    if running is None:
         return False
-    owners = [owner for owner in (current_worker(), known_client()) if owner is not None]
-    return not owners or any(owner.loop.asyncio_loop is running for owner in owners)
+    worker = current_worker()
+    if worker is not None and worker.loop.asyncio_loop is running:
+        return True
+    known = known_client()
+    if known is not None:
+        return known.loop.asyncio_loop is running
+    return worker is None
 
 
 def start(coroutine: Coroutine[Any, Any, _T]) -> concurrent.futures.Future[_T]:
-    """Run a coroutine on the loop thread, on behalf of this task."""
-    with on_behalf_of(asyncio.current_task()):
+    """Run a coroutine on the loop thread, on behalf of whoever calls."""
+    with on_behalf_of(current_owner()):
         return submit(coroutine)
 
 
@@ -85,6 +89,7 @@ def start_now(coroutine: Coroutine[Any, Any, _T], asynchronous: bool) -> asyncio
     return asyncio.wrap_future(start(coroutine))
 
 
+@for_its_caller
 async def call_async(coroutine: Coroutine[Any, Any, _T]) -> _T:
     """Run a coroutine on the loop thread and return its result."""
     return await asyncio.wrap_future(start(coroutine))
@@ -114,6 +119,7 @@ async def call_granting(
     return None, ended.result()
 
 
+@for_its_caller
 async def call_undoable(
     function: Callable[[], Coroutine[Any, Any, _T]], undo: Callable[[], Coroutine[Any, Any, Any]]
 ) -> _T:

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 from raftcoord.client.lease_handle import LeaseBlock
+from raftcoord.client.ownership import for_its_caller
 from raftcoord.client.timeouts import Timeout
 from raftcoord.dask import bridge
 from raftcoord.dask.handle import DaskHandle
@@ -45,6 +46,7 @@ class DaskLease(DaskHandle[_H]):
                 raise  # no replica answered at all: nobody knows whether it is free
             return False
 
+    @for_its_caller
     async def _ask_async(
         self, attempt: Callable[[], Coroutine[Any, Any, bool]], timeout_s: float | None
     ) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -136,6 +137,34 @@ def test_an_acquirer_that_gives_up_holds_nothing(
                 await lock.release()
             assert await other.acquire(timeout=5), "the one that was cancelled holds it"
             await other.release()
+
+    in_async_client(dask_cluster, body)
+
+
+def test_a_lease_belongs_to_the_task_that_asked_for_it(dask_cluster: DaskCluster, name: str) -> None:
+    async def body(client: Client) -> None:
+        lock, seats, both_have_one = Lock(name), Semaphore(2, name), asyncio.Barrier(2)
+
+        async def work() -> None:
+            # wait_for and gather may await what they are given in tasks of their own.
+            assert await asyncio.wait_for(seats.acquire(), 5)
+            await both_have_one.wait()
+            (released,) = await asyncio.gather(seats.release())
+            assert released
+
+        await asyncio.gather(work(), work())
+        assert await seats.get_value() == 0
+
+        async def hold(acquiring: Awaitable[Any]) -> None:
+            await acquiring
+            assert await asyncio.create_task(release(lock)), "a clean-up in a task of its own"
+
+        await hold(lock.acquire())
+        await hold(lock.__aenter__())
+        assert not await lock.locked()
+
+    async def release(lock: Lock) -> bool:
+        return bool(await lock.release())
 
     in_async_client(dask_cluster, body)
 
