@@ -7,6 +7,7 @@ Invariants:
 
 from __future__ import annotations
 
+import functools
 import uuid
 from typing import Any, Final
 
@@ -80,7 +81,18 @@ def seconds(timeout: Timeout) -> float | None:
     Raises:
         TypeError, ValueError, KeyError: it is none, or has an unknown unit.
     """
+    if timeout is None:
+        return None
+    if isinstance(timeout, str):
+        return _seconds_of_text(timeout)
+    if isinstance(timeout, int | float):
+        return parse_timeout(timeout)
     return parse_timeout(parse_timedelta(timeout))
+
+
+@functools.lru_cache(maxsize=256)  # mostly the same few, one of them a default
+def _seconds_of_text(text: str) -> float | None:
+    return parse_timeout(parse_timedelta(text))
 
 
 def shorter(one_s: float | None, other_s: float | None) -> float | None:
