@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import uuid
+from datetime import timedelta
+from numbers import Number
 from typing import Any, Final
 
 from dask.utils import parse_timedelta
@@ -81,17 +83,19 @@ def seconds(timeout: Timeout) -> float | None:
     Raises:
         TypeError, ValueError, KeyError: it is none, or has an unknown unit.
     """
-    if timeout is None:
-        return None
+    kind = type(timeout)
+    if timeout is None or kind is float or kind is int:
+        return parse_timeout(timeout)
     if isinstance(timeout, str):
         return _seconds_of_text(timeout)
-    if isinstance(timeout, int | float):
-        return parse_timeout(timeout)
-    return parse_timeout(parse_timedelta(timeout))
+    # Dask takes other numbers too, as those of numpy. What is none of all that is refused.
+    return parse_timeout(parse_timedelta(timeout) if isinstance(timeout, timedelta | Number) else timeout)
 
 
 @functools.lru_cache(maxsize=256)  # mostly the same few, one of them a default
 def _seconds_of_text(text: str) -> float | None:
+    if not text.strip():
+        raise ValueError(f"cannot read the timeout {text!r}")
     return parse_timeout(parse_timedelta(text))
 
 

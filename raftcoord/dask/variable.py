@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, ClassVar, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from distributed import Client, Future
 
@@ -30,31 +31,43 @@ class _Seen(NamedTuple):
     record: Record | None
 
 
+_UNSET: Final = _Seen(0, None)
+
+# What this process saw last, through whatever handle: tasks make a new one each time. It may be out of date,
+# which costs a call. On the loop thread only.
+_seen_by_client: Final[WeakKeyDictionary[aio.Client, dict[bytes, _Seen]]] = WeakKeyDictionary()
+SEEN_MAX: Final = 10_000  # variables of a client
+
+
 class StoredVariable(aio.Variable):
     """A variable that knows what it replaces, so that the Dask scheduler can be told to let go of it."""
 
-    _seen = _Seen(0, None)
     _removing: asyncio.Task[Any] | None = None  # which may not have been awaited, as in Dask
 
-    async def swap(self, blob: bytes, timeout: Timeout) -> Record | None:
+    async def swap(self, blob: bytes, record: Record | None, timeout: Timeout) -> Record | None:
         """Set the value; return the Future that it replaced, if it was one.
 
         It supposes what was seen last, which mostly is right, so that one call does.
+
+        Args:
+            record: what the blob is, if that is a Future.
         """
         deadline = Deadline(timeout, asyncio.get_running_loop().time, self._what)
         await self._removed(deadline)
+        seen = self._table.get(self._key)
+        if seen is None:
+            seen = await self._look(deadline.left_s() or None)  # for less than what a refused write costs
         while True:
-            seen = self._seen
             condition = [seen.revision] if seen.revision else []
             code, payload = await self._client.request(
                 _COMPARE_AND_SET, (self._key, condition, blob), deadline.left_s() or None
             )
             if code == Code.CONFLICT:
-                self._see(payload)
+                seen = _UNSET if payload is None else _seen_in(payload)
                 continue
             if code:
                 self._refuse(code, payload)
-            self._see([blob, payload])
+            self._remember(_Seen(payload, record))
             return seen.record
 
     async def read(self, timeout: Timeout) -> Any:
@@ -63,33 +76,54 @@ class StoredVariable(aio.Variable):
         await self._removed(deadline)
         while True:
             try:
-                payload = await self._wait(_GET, deadline.left_s())
+                blob, revision = await self._wait(_GET, deadline.left_s())
             except SessionLost:
                 if self._client.closed:
                     raise
                 continue  # reading takes nothing, so it simply goes on in the next session
-            return self._see(payload)
+            value = decode(blob)
+            self._remember(_Seen(revision, value if isinstance(value, Record) else None))
+            return value
 
     async def remove(self) -> Record | None:
         """Make the variable unset; return the Future that it held, if it was one."""
         self._removing = asyncio.current_task()
-        code, payload = await self._client.request(_GET, (self._key, False), None)
-        value = None if code else self._see(payload)
+        seen = await self._look(None)
         await self.delete()
-        self._seen = _Seen(0, None)
-        return value if isinstance(value, Record) else None
+        self._remember(_UNSET)
+        return seen.record
 
     async def _removed(self, deadline: Deadline) -> None:
         if self._removing is not None and not self._removing.done():
             await asyncio.wait([self._removing], timeout=deadline.left_s() or None)
 
-    def _see(self, payload: Any) -> Any:
-        if payload is None:
-            self._seen = _Seen(0, None)
-            return None
-        value = decode(payload[0])
-        self._seen = _Seen(payload[1], value if isinstance(value, Record) else None)
-        return value
+    async def _look(self, timeout_s: float | None) -> _Seen:
+        code, payload = await self._client.request(_GET, (self._key, False), timeout_s)
+        if code == Code.UNSET:
+            return _UNSET
+        if code:
+            self._refuse(code, payload)
+        return _seen_in(payload)
+
+    @property
+    def _table(self) -> dict[bytes, _Seen]:
+        table = _seen_by_client.get(self._client)
+        if table is None:
+            table = _seen_by_client[self._client] = {}
+        return table
+
+    def _remember(self, seen: _Seen) -> None:
+        table = self._table
+        table.pop(self._key, None)  # so that the oldest is the first
+        table[self._key] = seen
+        if len(table) > SEEN_MAX:
+            del table[next(iter(table))]
+
+
+def _seen_in(payload: Any) -> _Seen:
+    blob, revision = payload
+    value = decode(blob)
+    return _Seen(revision, value if isinstance(value, Record) else None)
 
 
 class Variable(DaskHandle[StoredVariable]):
@@ -135,16 +169,16 @@ class Variable(DaskHandle[StoredVariable]):
         blob = encode(value)
         if is_async:
             return self._set_plain(blob, timeout_s)
-        futures.let_go(self._dask_client, bridge.call(self._object.swap(blob, timeout_s)))
+        futures.let_go(self._dask_client, bridge.call(self._object.swap(blob, None, timeout_s)))
         return None
 
     async def _set_plain(self, blob: bytes, timeout_s: float | None) -> None:
-        futures.let_go(self._dask_client, await bridge.call_async(self._object.swap(blob, timeout_s)))
+        futures.let_go(self._dask_client, await bridge.call_async(self._object.swap(blob, None, timeout_s)))
 
     async def _set_future(self, client: Client, future: Future, timeout_s: float | None) -> None:
         variable = self._object
         async with futures.held(client, future, timeout_s) as (record, left_s):
-            replaced = await bridge.call_async(variable.swap(encode(record), left_s))
+            replaced = await bridge.call_async(variable.swap(encode(record), record, left_s))
         futures.let_go(client, replaced)
 
     def get(

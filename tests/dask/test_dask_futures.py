@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from dask_world import eventually, in_async_client, start_dask
-from distributed import CancelledError, Client, wait
+from distributed import CancelledError, Client, wait, worker_client
 from distributed import LocalCluster as DaskCluster
 
 from raftcoord.dask import Event, Queue, RaftcoordPlugin, Variable, records
@@ -215,6 +215,19 @@ def test_futures_are_read_in_tasks(client: Client, name: str) -> None:
     tasks = [client.submit(read_in_a_task, variable, queue, pure=False) for _ in range(10)]
     assert client.gather(tasks) == [[[1, 2, 3]] * 2] * 10
     variable.delete()
+
+
+def replace_in_a_task(name: str) -> None:
+    with worker_client() as client:
+        Variable(name).set(submit_one(client, name))
+
+
+def test_a_result_is_let_go_by_one_who_saw_the_variable_without_it(client: Client, name: str) -> None:
+    Variable(name).set("plain")
+    client.submit(replace_in_a_task, name).result()
+    assert known_to_scheduler(client, (name, 1))
+    Variable(name).set("plain again")
+    assert is_let_go(client, (name, 1))
 
 
 def test_futures_in_async_clients(

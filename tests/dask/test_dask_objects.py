@@ -13,8 +13,10 @@ import pytest
 from dask_world import eventually, kill_worker
 from distributed import Client, worker_client
 
+from raftcoord import aio
 from raftcoord.dask import Event, Lock, MultiLock, Pub, Queue, Semaphore, Sub, Variable
 from raftcoord.protocol.errors import QueueClosed
+from raftcoord.protocol.operations import Operation
 from raftcoord.testing.local_cluster import LocalCluster
 
 VALUES: list[Any] = [
@@ -112,6 +114,30 @@ def test_setters_do_not_lose_a_set_that_another_one_made(client: Client, name: s
     with ThreadPoolExecutor(4) as pool:
         last = list(pool.map(last_of, range(0, 400, 100)))
     assert Variable(name).get() in last
+
+
+def test_a_set_is_one_call_once_the_process_has_seen_the_variable(
+    client: Client, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    request = aio.Client.request
+
+    async def noted(self: aio.Client, operation: int, *args: Any, **options: Any) -> tuple[int, Any]:
+        calls.append(operation)
+        return await request(self, operation, *args, **options)
+
+    monkeypatch.setattr(aio.Client, "request", noted)
+    Variable(name).set(0)
+    assert calls == [Operation.VARIABLE_GET, Operation.VARIABLE_COMPARE_AND_SET]
+    calls.clear()
+    for value in range(3):
+        Variable(name).set(value)  # as tasks do, which make a handle each
+    assert calls == [Operation.VARIABLE_COMPARE_AND_SET] * 3
+    Variable(name).delete()
+    calls.clear()
+    Variable(name).set(3)
+    assert calls == [Operation.VARIABLE_COMPARE_AND_SET]
+    assert Variable(name).get() == 3
 
 
 def test_queue(client: Client, name: str) -> None:
