@@ -1,4 +1,4 @@
-"""Real clusters for the tests of `raftcoord.dask`: Dask worker processes, and three raftcoord replicas."""
+"""What the tests of `raftcoord.dask` do with real Dask clusters: start them, kill workers, wait."""
 
 from __future__ import annotations
 
@@ -6,46 +6,16 @@ import asyncio
 import os
 import signal
 import time
-import uuid
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
-import pytest
 from distributed import Client
 from distributed import LocalCluster as DaskCluster
-
-from raftcoord.dask import RaftcoordPlugin
-from raftcoord.testing.local_cluster import LocalCluster
-
-SESSION_TTL = "2s"
 
 
 def start_dask(workers: int = 2, **options: Any) -> DaskCluster:
     """Start a Dask cluster, on any free ports."""
     return DaskCluster(n_workers=workers, threads_per_worker=4, dashboard_address=":0", **options)
-
-
-@pytest.fixture(scope="session")
-def dask_cluster(raftcoord_cluster: LocalCluster) -> Iterator[DaskCluster]:
-    """Two Dask worker processes, connected with the replicas, for the whole test run."""
-    with start_dask(processes=True) as cluster:
-        with Client(cluster) as client:
-            client.register_plugin(RaftcoordPlugin(raftcoord_cluster.address, session_ttl=SESSION_TTL))
-        yield cluster
-
-
-@pytest.fixture
-def client(dask_cluster: DaskCluster) -> Iterator[Client]:
-    """A Dask client of its own for each test, with two workers."""
-    with Client(dask_cluster) as client:
-        client.wait_for_workers(2, timeout=20)
-        yield client
-
-
-@pytest.fixture
-def name() -> str:
-    """A name that no other test uses."""
-    return f"test-{uuid.uuid4().hex[:12]}"
 
 
 def in_async_client(

@@ -14,6 +14,8 @@ from distributed import LocalCluster as DaskCluster
 from raftcoord.dask import Event, Lock, MultiLock, Pub, Queue, Semaphore, Sub, Variable
 from raftcoord.testing.local_cluster import LocalCluster
 
+pytest_plugins = ["dask_fixtures"]
+
 
 def test_every_method_returns_an_awaitable(dask_cluster: DaskCluster, name: str) -> None:
     async def body(client: Client) -> None:

@@ -17,6 +17,8 @@ from distributed import LocalCluster as DaskCluster
 from raftcoord.dask import Event, Queue, RaftcoordPlugin, Variable, records
 from raftcoord.testing.local_cluster import LocalCluster
 
+pytest_plugins = ["dask_fixtures"]
+
 
 def known_to_scheduler(client: Client, key: Any) -> bool:
     found: bool = client.run_on_scheduler(lambda dask_scheduler: key in dask_scheduler.tasks)

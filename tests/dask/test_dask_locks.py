@@ -12,6 +12,8 @@ from distributed import Client
 
 from raftcoord.dask import Event, Lock, MultiLock, Semaphore
 
+pytest_plugins = ["dask_fixtures"]
+
 
 def test_lock(client: Client, name: str) -> None:
     lock, other = Lock(name), Lock(name)

@@ -19,6 +19,8 @@ from raftcoord.protocol.errors import QueueClosed
 from raftcoord.protocol.operations import Operation
 from raftcoord.testing.local_cluster import LocalCluster
 
+pytest_plugins = ["dask_fixtures"]
+
 VALUES: list[Any] = [
     *(None, True, 0, 1.5, "text", b"bytes", [1, [2]], (1, (2,)), {"a": [1]}, timedelta(1)),
     ("\0raftcoord.dask", "future", "key", "holder"),

@@ -20,6 +20,8 @@ from raftcoord.client.loop_thread import stop_loop_thread
 from raftcoord.dask import Event, Lock, MultiLock, Queue, RaftcoordPlugin, Semaphore, Variable
 from raftcoord.testing.local_cluster import LocalCluster
 
+pytest_plugins = ["dask_fixtures"]
+
 
 def connections_of(pid: int, cluster: LocalCluster) -> int:
     """Count the connections of a process to the replicas."""

@@ -9,6 +9,8 @@ from distributed import Client
 from benchmarks.dask import handles, objects
 from raftcoord.testing.local_cluster import LocalCluster
 
+pytest_plugins = ["dask_fixtures"]
+
 HANDLES = 2000
 CALLS = {
     f"{call}, {where}"
