@@ -34,6 +34,7 @@ __all__ = [
     "current_worker",
     "dask_client",
     "is_asynchronous",
+    "is_open",
     "known_client",
     "repeated",
     "start",
@@ -55,6 +56,11 @@ def known_client() -> Client | None:
         return Client.current()
     except ValueError:
         return None
+
+
+def is_open(client: Client | None) -> bool:
+    """Tell whether there is a Dask client that has neither been closed nor lost its scheduler for good."""
+    return client is not None and client.status != "closed"
 
 
 def is_asynchronous(client: Client | None) -> bool:
@@ -218,10 +224,13 @@ class _HandOver:
 def dask_client(explicit: Client | None) -> Client:
     """Return the Dask client to work with, as Dask's own objects find theirs.
 
+    Args:
+        explicit: the one that is preferred, unless it was closed or lost its scheduler.
+
     Raises:
         ValueError: there is none.
     """
-    if explicit is not None:
+    if is_open(explicit):
         return explicit
     from distributed import get_client
 

@@ -175,8 +175,7 @@ class Queue(DaskHandle[StoredQueue]):
         return values[0] if batch is False else values
 
     def _can_receive(self) -> bool:
-        explicit = self._dask_client
-        return bool(explicit or bridge.current_worker() or bridge.known_client())
+        return bool(bridge.is_open(self._dask_client) or bridge.current_worker() or bridge.known_client())
 
     def _refuse_futures(self, blobs: list[bytes]) -> None:
         if any(isinstance(decode(blob), Record) for blob in blobs):

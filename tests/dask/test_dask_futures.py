@@ -101,6 +101,27 @@ def test_a_result_outlives_the_client_that_made_it(
     assert is_let_go(client, (name, 5))
 
 
+def test_a_handle_outlives_its_dask_client(client: Client, dask_cluster: DaskCluster, name: str) -> None:
+    with Client(dask_cluster, set_as_default=False) as other:
+        variable = Variable(name, client=other)
+        variable.set(submit_one(other, name))
+    assert variable.get().result() == 2
+    variable.set("plain")
+    assert variable.get() == "plain"
+    assert is_let_go(client, (name, 1))
+
+
+def test_a_future_stays_in_a_queue_whose_dask_client_was_closed(dask_cluster: DaskCluster, name: str) -> None:
+    with Client(dask_cluster, set_as_default=False) as maker:
+        queue = Queue(name, client=maker)
+        queue.put(submit_one(maker, name))
+    with pytest.raises(RuntimeError, match="Future"):
+        queue.get(timeout=5)
+    assert queue.qsize() == 1
+    with Client(dask_cluster):
+        assert queue.get(timeout=5).result() == 2
+
+
 def test_a_queue_holds_a_result_until_it_is_handed_out(client: Client, name: str) -> None:
     queue = Queue(name)
     future = submit_one(client, name)
