@@ -149,6 +149,15 @@ def test_a_replica_that_lures_clients_has_them_alone_and_then_loses_them(idle: W
     assert seen == [[True, False], [True, True], [True, False]]
 
 
+def test_a_stalled_link_may_end_with_a_reset(world: World) -> None:
+    leader = _leader(world)
+    links = world.replicas[leader].server._engine._parts.transport._links  # type: ignore[union-attr]
+    before = dict(links)
+    world.nemesis.begin(fault("stall", leader, last_ms=100, reset=True))
+    _pass(world, 0.5)
+    assert sum(links[peer] is not before[peer] for peer in before) == 1
+
+
 def test_a_client_fades_and_then_is_cut_off(idle: World) -> None:
     idle.nemesis.begin(fault("fade_client", "c1", factor=50, last_ms=400))
     assert set(idle.network.rules._slow) == {(name, "c1") for name in idle.replicas}

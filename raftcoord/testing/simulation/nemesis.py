@@ -255,6 +255,8 @@ class Nemesis:
         target = self._replica(fault.target).name
         other = self._rng.choice([name for name in self._world.replicas if name != target] or [target])
         self._block([(target, other)], fault.last_ms)
+        if fault.options.get("reset"):  # its sender cannot know how much of what was under way arrived
+            self._later(fault.last_ms / 1000 * 0.99, lambda: self._world.network.reset(target, other))
 
     def fade_client(self, fault: Fault) -> None:
         """A client hears late, and then nothing: what it was told last is old by then."""
