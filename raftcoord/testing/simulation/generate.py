@@ -119,7 +119,7 @@ def _depositions(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[
         if kind == "pause":
             last_ms, options = rng.choice((600, 1200, 2000)), {"clients": "some"}
         if kind == "lure":
-            last_ms, options = rng.choice((1200, 2000, 3000)), _lure(rng, settings, 0)[1]
+            last_ms, options = rng.choice((1000, 1500, 2500)), _lure(rng, settings, 0)[1]
         faults.append(Fault(at_ms=at_ms, kind=kind, target="leader", last_ms=last_ms, options=options))
         at_ms += last_ms + rng.randrange(100, 800)
     return tuple(faults)
@@ -317,7 +317,7 @@ def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[st
 
 
 def _lure(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
-    return "leader", {"cut_ms": rng.choice((700, 2000, 4000)), "after_ms": rng.choice((1, 5, 20))}
+    return "leader", {"cut_ms": rng.choice((700, 2500, 4000)), "after_ms": rng.choice((1, 5, 20))}
 
 
 def _slow_links(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
