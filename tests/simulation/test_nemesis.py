@@ -142,11 +142,20 @@ def test_blocks_of_overlapping_faults_add_up(idle: World) -> None:
 def test_a_replica_that_lures_clients_has_them_alone_and_then_loses_them(idle: World) -> None:
     idle.nemesis.begin(fault("lure", "r3", last_ms=500, cut_ms=400, after_ms=100))
     seen = []
-    for _ in range(3):
-        _pass(idle, 0.35)
+    for _ in range(4):
         blocked = idle.network.rules.blocked()
         seen.append([("c1", name) in blocked and (name, "c1") in blocked for name in ("r1", "r3")])
-    assert seen == [[True, False], [True, True], [True, False]]
+        _pass(idle, 0.35)
+    assert seen == [[True, False], [True, False], [True, True], [False, False]]
+
+
+def test_a_stalled_link_may_end_with_a_reset(world: World) -> None:
+    leader = _leader(world)
+    links = world.replicas[leader].server._engine._parts.transport._links  # type: ignore[union-attr]
+    before = dict(links)
+    world.nemesis.begin(fault("stall", leader, last_ms=100, reset=True))
+    _pass(world, 0.5)
+    assert sum(links[peer] is not before[peer] for peer in before) == 1
 
 
 def test_a_client_fades_and_then_is_cut_off(idle: World) -> None:

@@ -54,7 +54,8 @@ def generate(seed: int) -> Scenario:
     elif profile < DEPOSED_SHARE + SLOW_ELECTIONS_SHARE:
         settings = msgspec.structs.replace(
             settings,
-            replicas=rng.choice((3, 5, 5)),
+            replicas=5,
+            replica_rates=(settings.replica_rates * 2)[:5],
             latency_ms=rng.choice((8.0, 25.0, 40.0)),
             election_timeout_ms=max(settings.election_timeout_ms, 300),
         )
@@ -118,7 +119,7 @@ def _depositions(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[
         if kind == "pause":
             last_ms, options = rng.choice((600, 1200, 2000)), {"clients": "some"}
         if kind == "lure":
-            last_ms, options = rng.choice((1200, 2000, 3000)), _lure(rng, settings, 0)[1]
+            last_ms, options = rng.choice((1000, 1500, 2500)), _lure(rng, settings, 0)[1]
         faults.append(Fault(at_ms=at_ms, kind=kind, target="leader", last_ms=last_ms, options=options))
         at_ms += last_ms + rng.randrange(100, 800)
     return tuple(faults)
@@ -175,6 +176,16 @@ def _laggards(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[Fau
         options |= {"reset": rng.random() < 0.5, "clients": "some"}
         target = rng.choice(("follower", "leader"))
         faults.append(Fault(at_ms=at_ms, kind="partition", target=target, last_ms=last_ms, options=options))
+        faults += [
+            Fault(
+                at_ms=at_ms + last_ms + rng.randrange(10, 600),
+                kind="stall",
+                target="follower",
+                last_ms=rng.choice((10, 40, 150)),
+                options={"reset": True},
+            )
+            for _ in range(rng.choice((0, 2, 6)))
+        ]
         if rng.random() < 0.7:
             options = {"moment": rng.choice(_INSTALL_MOMENTS), "power": rng.random() < 0.7, "nth": 1}
             options |= {"after": rng.random() < 0.6}
@@ -184,7 +195,8 @@ def _laggards(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[Fau
                 )
             )
         at_ms += last_ms + rng.randrange(100, 600)
-    return tuple(fault for fault in faults if fault.at_ms < heal_ms)
+    in_time = (fault for fault in faults if fault.at_ms < heal_ms)
+    return tuple(sorted(in_time, key=lambda fault: fault.at_ms))
 
 
 # Faults.
@@ -305,7 +317,7 @@ def _partition(rng: random.Random, settings: Settings, clients: int) -> tuple[st
 
 
 def _lure(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:
-    return "leader", {"cut_ms": rng.choice((700, 2000, 4000)), "after_ms": rng.choice((1, 5, 20))}
+    return "leader", {"cut_ms": rng.choice((700, 2500, 4000)), "after_ms": rng.choice((1, 5, 20))}
 
 
 def _slow_links(rng: random.Random, settings: Settings, clients: int) -> tuple[str, dict[str, Any]]:

@@ -228,7 +228,7 @@ class Nemesis:
         self._block(_both_ways([fault.target], list(self._world.replicas)), fault.last_ms)
 
     def lure(self, fault: Fault) -> None:
-        """A replica stands still, gets all clients meanwhile, runs again, and then they reach nobody.
+        """A replica stands still while clients reach nobody else; it runs again, and then they reach nobody.
 
         If it was the leader it is deposed by then, hears of that late, and first of all answers the clients.
         """
@@ -238,23 +238,19 @@ class Nemesis:
         others = [name for name in self._world.replicas if name != host.name]
         self.pause(fault)
         self._block(_both_ways([host.name], others), fault.last_ms + 50)
-
-        def gather_clients() -> None:
-            for client in clients:
-                for replica in self._world.replicas:
-                    self._world.network.reset(client, replica)
-            self._block(_both_ways(clients, others), fault.last_ms + cut_ms)
-
-        def cut_clients_off() -> None:
-            self._block(_both_ways(clients, [host.name]), cut_ms)
-
-        self._later(pause_s * 0.4, gather_clients)
-        self._later(pause_s + float(fault.options.get("after_ms", 5)) / 1000, cut_clients_off)
+        self._block(_both_ways(clients, others), fault.last_ms + cut_ms)
+        for client in clients:
+            for replica in self._world.replicas:
+                self._world.network.reset(client, replica)
+        cut_off = partial(self._block, _both_ways(clients, [host.name]), cut_ms)
+        self._later(pause_s + float(fault.options.get("after_ms", 5)) / 1000, cut_off)
 
     def stall(self, fault: Fault) -> None:
         target = self._replica(fault.target).name
         other = self._rng.choice([name for name in self._world.replicas if name != target] or [target])
         self._block([(target, other)], fault.last_ms)
+        if fault.options.get("reset"):  # its sender cannot know how much of what was under way arrived
+            self._later(fault.last_ms / 1000 * 0.99, lambda: self._world.network.reset(target, other))
 
     def fade_client(self, fault: Fault) -> None:
         """A client hears late, and then nothing: what it was told last is old by then."""
