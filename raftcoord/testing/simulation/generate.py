@@ -59,7 +59,7 @@ def generate(seed: int) -> Scenario:
             latency_ms=rng.choice((8.0, 25.0, 40.0)),
             election_timeout_ms=max(settings.election_timeout_ms, 300),
         )
-        clients = mixed_clients(rng, heal_ms, large=settings.bytes_per_s >= 1_000_000)
+        clients = mixed_clients(rng, heal_ms, settings)
         faults = _slow_elections(rng, settings, heal_ms)
     elif profile < DEPOSED_SHARE + SLOW_ELECTIONS_SHARE + LAGGARDS_SHARE:
         settings = msgspec.structs.replace(
@@ -69,10 +69,10 @@ def generate(seed: int) -> Scenario:
             snapshot_chunk_bytes=rng.choice((50, 300)),
             tuning=settings.tuning | {"batches_in_flight": rng.choice((1, 8)), "batch_commands": 1},
         )
-        clients = mixed_clients(rng, heal_ms, large=False)
+        clients = mixed_clients(rng, heal_ms, settings)
         faults = _laggards(rng, settings, heal_ms)
     else:
-        clients = mixed_clients(rng, heal_ms, large=settings.bytes_per_s >= 1_000_000)
+        clients = mixed_clients(rng, heal_ms, settings)
         faults = _faults(rng, settings, len(clients), heal_ms)
     if any(fault.kind == "jump_clock" and not fault.target.startswith("c") for fault in faults):
         settings = msgspec.structs.replace(settings, fair_clocks=False)

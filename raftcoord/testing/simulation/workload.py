@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from raftcoord.testing.simulation.scenario import ClientPlan, Step
+from raftcoord.testing.simulation.scenario import ClientPlan, Settings, Step
 
 # What is called, how often compared with the others, on which kind of name.
 STEP_WEIGHTS: Final[dict[str, tuple[int, str]]] = {
@@ -105,19 +105,17 @@ _HOLDS_MS: Final = (0, 5, 30, 150, 800, 2000)  # of what is held or claimed
 _LIVES_MS: Final = (20, 100, 300, 1000, 3000)  # of a variable
 
 
-def mixed_clients(rng: random.Random, heal_ms: int, *, large: bool) -> tuple[ClientPlan, ...]:
-    """Return clients that call whatever there is, as far as this seed has it.
-
-    Args:
-        large: values may take kilobytes. Over a slow link these take longer than a short time to live.
-    """
+def mixed_clients(rng: random.Random, heal_ms: int, settings: Settings) -> tuple[ClientPlan, ...]:
+    """Return clients that call whatever there is, as far as this seed has it."""
+    # A time to live must be longer than a few commits and than a value on its way, or no session lives.
+    is_far = settings.latency_ms > 10
     kinds = _kinds(rng)
     names = {group: _names(rng, group) for group in sorted({STEP_WEIGHTS[kind][1] for kind in kinds})}
     pace_ms = rng.choice((3, 20, 60, 150))
-    size = rng.choice((0, 0, 0, 0, 0, 1500, 6000)) if large else 0
+    size = rng.choice((0, 0, 0, 0, 0, 1500, 6000)) if settings.bytes_per_s >= 1_000_000 and not is_far else 0
     return tuple(
         ClientPlan(
-            ttl_ms=rng.choice((500, 800, 1500, 3000)),
+            ttl_ms=rng.choice((3000,) if is_far else (500, 800, 1500, 3000)),
             timeout_ms=rng.choice((1000, 4000, 20_000)),
             threads=tuple(
                 _thread(rng, kinds, names, pace_ms, heal_ms, size=size)
