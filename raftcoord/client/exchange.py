@@ -124,8 +124,7 @@ class Exchange:
             self._abandon(call)
             raise
         if call.held:  # until now, so that a task cancelled meanwhile cannot swallow what it was granted
-            accept = acceptance()
-            if accept is not None:
+            if (accept := acceptance()) is not None:
                 await self._hand_over(call, accept, payload)
             self._take(call)
         return code, payload
