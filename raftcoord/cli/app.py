@@ -10,7 +10,9 @@ from raftcoord.cli.cluster_commands import demo, serve, up
 from raftcoord.cli.event_commands import event
 from raftcoord.cli.exits import EXPECTED_ERRORS, report
 from raftcoord.cli.lock_command import lock
+from raftcoord.cli.multilock_command import multilock
 from raftcoord.cli.queue_commands import queue
+from raftcoord.cli.rwlock_commands import rwlock
 from raftcoord.cli.semaphore_commands import semaphore
 from raftcoord.cli.status_command import status
 from raftcoord.cli.topic_commands import topic
@@ -25,6 +27,7 @@ Examples:
   raftcoord status
   raftcoord variable set answer 42
   raftcoord lock nightly-report -- ./report.sh
+  raftcoord queue claim jobs -- ./work.sh
 
 \b
 Exit codes:
@@ -44,7 +47,7 @@ def cli(address: str | None) -> None:
     """Variables, queues, locks, events, semaphores and topics that survive the loss of a machine."""
 
 
-for _command in (up, serve, status, variable, queue, lock, event, semaphore, topic, demo):
+for _command in (up, serve, status, variable, queue, lock, rwlock, multilock, event, semaphore, topic, demo):
     cli.add_command(_command)
 
 

@@ -1,9 +1,10 @@
-"""A command that runs only while a lock or a lease is held: what `lock` and `semaphore run` share.
+"""A command that runs only while something is held: what `lock`, `semaphore run`, `queue claim` … share.
 
 Invariants:
   1. The command starts after the grant, and is told to end as soon as that is lost.
   2. The command does not outlive this process, however that ends: what its session held is handed on.
   3. A signal from the terminal reaches the command once.
+  4. What is held is given back after the command has ended, and with its status.
 """
 
 from __future__ import annotations
@@ -15,11 +16,11 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import IO, Any, Final, NamedTuple, TypeAlias, TypedDict, TypeVar
 
 import click
 
-from raftcoord import Client, Lock, Semaphore
+from raftcoord import Client, Lock, MultiLock, RWLock, Semaphore
 from raftcoord.cli.exits import CommandError, Exit
 from raftcoord.cli.options import Duration, connected_client
 from raftcoord.protocol.errors import LockLost, SessionLost
@@ -38,6 +39,48 @@ Exit codes:
   126  the command cannot be executed
   127  there is no such command
 """
+
+
+class Holding(TypedDict):
+    """What `holding_options` and `address_option` hand to a command: durations in seconds."""
+
+    timeout: float | None
+    ttl: float
+    kill_after: float
+    address: str | None
+
+
+class Grant(NamedTuple):
+    """What was acquired for a command.
+
+    Attributes:
+        environment: what the command is told, by the ends of the names of the variables.
+        give_back: called with the status of the command. Raises LockLost when it was lost before.
+        stdin: what the command reads; None leaves it that of this process.
+    """
+
+    environment: dict[str, str | bytes]
+    give_back: Callable[[int], object]
+    stdin: bytes | None = None
+
+
+Take: TypeAlias = Callable[[Client, Callable[[], object], float | None], Grant | None]
+
+
+class CommandAfterDashes(click.Command):
+    """A command with names and options in any order before a `--`, and after it the COMMAND to run.
+
+    The callback gets that one as `command`, empty when there is none.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        end = args.index("--") if "--" in args else len(args)
+        rest = super().parse_args(ctx, args[:end])
+        ctx.params["command"] = tuple(args[end + 1 :])
+        return rest
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "-- COMMAND..."]
 
 
 class Terminated(BaseException):
@@ -71,14 +114,20 @@ def command_of(arguments: tuple[str, ...]) -> tuple[str, ...]:
     """Return the command without the `--` before it. Raises UsageError when there is none."""
     command = arguments[1:] if arguments[:1] == ("--",) else arguments
     if not command:
-        raise click.UsageError("there is no COMMAND to run")
+        raise click.UsageError("there is no COMMAND to run: it follows after --")
     return command
 
 
+def grant_of(held: Lock | MultiLock | RWLock | Semaphore, **environment: str) -> Grant:
+    """Return what was just acquired; the command is told the fence besides `environment`."""
+    return Grant({**environment, "FENCE": str(held.fence)}, lambda status: held.release())
+
+
 def run_while_held(
-    make: Callable[[Client, Callable[[], object]], Lock | Semaphore],
+    take: Take,
     command: tuple[str, ...],
     *,
+    what: str,
     variables: str,
     timeout: float | None,
     ttl: float,
@@ -88,32 +137,47 @@ def run_while_held(
     """Run a command while holding something, and return its exit status.
 
     Args:
-        make: returns the handle, given a client and what to call when it is lost.
+        take: acquires it, given a client, what to call when it is lost, and the timeout; returns None when it
+            is not to be had in time.
+        what: how messages call it.
         variables: how the names of the environment variables begin.
     """
     lost = _Loss()
     with _ending_early(), connected_client(address, session_ttl=ttl) as client:
-        held = make(client, lost.set)
-        what = f"{type(held).__name__.lower()} {held.name!r}"
         try:
-            granted = held.acquire(timeout=timeout)
+            grant = take(client, lost.set, timeout)
         except (SessionLost, TimeoutError) as error:
             raise CommandError(f"{what}: {error}", Exit.LOCK_TIMEOUT) from None
-        if not granted:
+        if grant is None:
             raise CommandError(f"{what} was not to be had in time", Exit.LOCK_TIMEOUT)
-        environment = {
-            **os.environ,
-            f"{variables}_NAME": str(held.name),
-            f"{variables}_FENCE": str(held.fence),
-        }
-        status = _Guarded(command, environment).run(lost, kill_after)
+        with _file_of(grant.stdin) as stdin:
+            status = _Guarded(command, _environment(variables, grant), stdin).run(lost, kill_after)
         try:
-            held.release()
+            grant.give_back(status)
         except LockLost:
             lost.set()  # too late for the command to have noticed, but it may have run without it
     if lost.happened:
         raise CommandError(f"{what} was lost", Exit.LOCK_LOST)
     return status
+
+
+def _environment(variables: str, grant: Grant) -> dict[str, str | bytes]:
+    """Return our own environment with what is told of the grant, and nothing of another one of its kind."""
+    prefix = f"{variables}_"
+    inherited = {name: text for name, text in os.environ.items() if not name.startswith(prefix)}
+    return {**inherited, **{f"{prefix}{name}": text for name, text in grant.environment.items()}}
+
+
+@contextlib.contextmanager
+def _file_of(content: bytes | None) -> Iterator[IO[bytes] | None]:
+    """Give a file in memory: unlike a pipe, it needs nobody to write while the command reads, or does not."""
+    if content is None:
+        yield None
+        return
+    with open(os.memfd_create("stdin"), "w+b") as file:
+        file.write(content)
+        file.seek(0)
+        yield file
 
 
 class _Loss:
@@ -131,9 +195,12 @@ class _Loss:
 class _Guarded:
     """The command as a process, in a group of its own unless it needs the terminal."""
 
-    def __init__(self, command: tuple[str, ...], environment: dict[str, str]) -> None:
+    def __init__(
+        self, command: tuple[str, ...], environment: dict[str, str | bytes], stdin: IO[bytes] | None
+    ) -> None:
         self._command = command
         self._environment = environment
+        self._stdin = stdin
         # A group of its own lets a signal reach everything that the command started. But only the
         # foreground group may read the terminal, and that group gets Ctrl-C from it anyway.
         self._own_group = not _is_foreground()
@@ -158,7 +225,10 @@ class _Guarded:
 
     def _start(self, lifeline: Lifeline) -> subprocess.Popen[bytes]:
         process = lifeline.start(
-            self._command, env=self._environment, process_group=0 if self._own_group else None
+            self._command,
+            env=self._environment,
+            stdin=self._stdin,
+            process_group=0 if self._own_group else None,
         )
         self._process = process
         for number in self._early_signals:

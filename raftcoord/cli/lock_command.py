@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Unpack
 
 import click
 
-from raftcoord import ClientInfo, Lock
+from raftcoord import Client, ClientInfo, Lock
 from raftcoord.cli.exits import Exit
-from raftcoord.cli.guarded_command import EXIT_CODES, command_of, holding_options, run_while_held
+from raftcoord.cli.guarded_command import (
+    EXIT_CODES,
+    Grant,
+    Holding,
+    command_of,
+    grant_of,
+    holding_options,
+    run_while_held,
+)
 from raftcoord.cli.options import address_option, connected_client
 
 EPILOG = f"""\b
@@ -28,15 +38,7 @@ Examples:
 @click.option("--status", is_flag=True, help="Print who holds the lock and who waits, as JSON.")
 @holding_options
 @address_option
-def lock(
-    name: str,
-    command: tuple[str, ...],
-    status: bool,
-    timeout: float | None,
-    ttl: float,
-    kill_after: float,
-    address: str | None,
-) -> int:
+def lock(name: str, command: tuple[str, ...], status: bool, **holding: Unpack[Holding]) -> int:
     """Run COMMAND while holding the lock NAME, and exit with its status.
 
     The command finds the name in RAFTCOORD_LOCK_NAME and the fence, a number that grows with every grant,
@@ -45,15 +47,14 @@ def lock(
     if status:
         if command:
             raise click.UsageError("--status runs no command")
-        return _print_status(name, address)
+        return _print_status(name, holding["address"])
+
+    def take(client: Client, on_lost: Callable[[], object], timeout: float | None) -> Grant | None:
+        held = Lock(name, client=client, on_lost=on_lost)
+        return grant_of(held, NAME=name) if held.acquire(timeout=timeout) else None
+
     return run_while_held(
-        lambda client, on_lost: Lock(name, client=client, on_lost=on_lost),
-        command_of(command),
-        variables="RAFTCOORD_LOCK",
-        timeout=timeout,
-        ttl=ttl,
-        kill_after=kill_after,
-        address=address,
+        take, command_of(command), what=f"lock {name!r}", variables="RAFTCOORD_LOCK", **holding
     )
 
 
@@ -64,8 +65,8 @@ def _print_status(name: str, address: str | None) -> int:
     print(
         json.dumps(
             {
-                "holder": None if holder is None else _described(holder),
-                "waiters": [_described(waiter) for waiter in waiters],
+                "holder": described(holder),
+                "waiters": [described(waiter) for waiter in waiters],
             },
             ensure_ascii=False,
         )
@@ -73,5 +74,6 @@ def _print_status(name: str, address: str | None) -> int:
     return Exit.OK
 
 
-def _described(info: ClientInfo) -> dict[str, object]:
-    return {"session": info.session_id, "client": info.name}
+def described(info: ClientInfo | None) -> dict[str, object] | None:
+    """Return a client in terms of JSON; None for nobody."""
+    return None if info is None else {"session": info.session_id, "client": info.name}

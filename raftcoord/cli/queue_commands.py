@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final, Unpack
+
 import click
 
-from raftcoord import Queue
-from raftcoord.cli.exits import Exit
+from raftcoord import CallTimeout, Claim, Client, OutcomeUnknown, Queue, QueueClosed
+from raftcoord.cli.exits import CommandError, Exit
+from raftcoord.cli.guarded_command import (
+    EXIT_CODES,
+    CommandAfterDashes,
+    Grant,
+    Holding,
+    command_of,
+    holding_options,
+    run_while_held,
+)
 from raftcoord.cli.options import address_option, connected_client, effective_timeout, wait_options
-from raftcoord.cli.values import parse_value, print_value
+from raftcoord.cli.values import parse_value, print_value, shown
+from raftcoord.protocol.operations import DELIVERIES_MAX
+
+# Linux takes 128 KiB for one variable, its name included; a command with a longer one could not be started.
+_ITEM_VARIABLE_BYTES_MAX: Final = 100_000
 
 
 @click.group(no_args_is_help=False)
@@ -59,6 +75,78 @@ def get(
         for item in taken:
             print_value(item, raw=raw)
     return Exit.OK
+
+
+@queue.command(
+    "claim",
+    cls=CommandAfterDashes,
+    epilog=f"""\b
+Examples:
+  raftcoord queue claim jobs -- ./work.sh
+  raftcoord queue claim jobs --max-deliveries 5 --dead-letters failed-jobs -- ./work.sh
+  raftcoord queue claim jobs --timeout 0 -- sh -c 'echo "$RAFTCOORD_QUEUE_ITEM"'
+
+{EXIT_CODES}""",
+)
+@click.argument("name")
+@click.option(
+    "--max-deliveries",
+    type=click.IntRange(1, DELIVERIES_MAX),
+    help="How often an item is handed out at most.  [default: for ever]",
+)
+@click.option("--dead-letters", metavar="QUEUE", help="Where it goes then.  [default: it is dropped]")
+@click.option("--raw", is_flag=True, help="Hand over text without quotes, and bytes as they are.")
+@holding_options
+@address_option
+def claim(
+    name: str,
+    command: tuple[str, ...],
+    max_deliveries: int | None,
+    dead_letters: str | None,
+    raw: bool,
+    **holding: Unpack[Holding],
+) -> int:
+    """Run COMMAND with the first item of a queue, and exit with its status.
+
+    Exit code 0 removes the item; any other puts it back at the head of the queue, and so does the end of this
+    process. The command reads the item from standard input, and finds it in RAFTCOORD_QUEUE_ITEM as well, if
+    it has at most 100,000 bytes; beside it RAFTCOORD_QUEUE_NAME, RAFTCOORD_QUEUE_DELIVERIES (how often the
+    item was handed out, this time included) and RAFTCOORD_QUEUE_FENCE, a number that grows with every grant.
+    When the claim is lost, the command gets SIGTERM and a little later SIGKILL.
+    """
+    if dead_letters is not None and max_deliveries is None:
+        raise click.UsageError("--dead-letters needs --max-deliveries")
+
+    def take(client: Client, on_lost: Callable[[], object], timeout: float | None) -> Grant:
+        source = Queue(name, client=client, deliveries_max=max_deliveries or 0, dead_letter=dead_letters)
+        try:
+            return _grant_of(source.claim(timeout, on_lost=on_lost), raw)
+        except (CallTimeout, QueueClosed) as error:
+            raise CommandError(str(error), Exit.LOCK_TIMEOUT) from None
+
+    what = f"the claim on an item of queue {name!r}"
+    return run_while_held(take, command_of(command), what=what, variables="RAFTCOORD_QUEUE", **holding)
+
+
+def _grant_of(claimed: Claim, raw: bool) -> Grant:
+    item = shown(claimed.value, raw=raw)
+    content, line_end = (item, b"") if isinstance(item, bytes) else (item.encode(), b"\n")
+    environment: dict[str, str | bytes] = {
+        "NAME": str(claimed.name),
+        "DELIVERIES": str(claimed.deliveries),
+        "FENCE": str(claimed.fence),
+    }
+    if len(content) <= _ITEM_VARIABLE_BYTES_MAX and b"\0" not in content:
+        environment["ITEM"] = content
+
+    def settle(status: int) -> None:
+        try:
+            (claimed.nack if status else claimed.ack)()
+        except (OutcomeUnknown, QueueClosed) as error:
+            # Not the status of the command, which would say that the item is done with.
+            raise CommandError(str(error), Exit.LOCK_LOST) from None
+
+    return Grant(environment, settle, content + line_end)
 
 
 @queue.command("size", epilog="\b\nExample:\n  raftcoord queue size jobs")

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from typing import Unpack
 
 import click
 
-from raftcoord import Semaphore
+from raftcoord import Client, Semaphore
 from raftcoord.cli.exits import CommandError, Exit
-from raftcoord.cli.guarded_command import EXIT_CODES, command_of, holding_options, run_while_held
+from raftcoord.cli.guarded_command import (
+    EXIT_CODES,
+    Grant,
+    Holding,
+    command_of,
+    grant_of,
+    holding_options,
+    run_while_held,
+)
 from raftcoord.cli.options import address_option, connected_client
 
 
@@ -33,28 +43,19 @@ def semaphore() -> None:
 )
 @holding_options
 @address_option
-def run(
-    name: str,
-    command: tuple[str, ...],
-    max_leases: int,
-    timeout: float | None,
-    ttl: float,
-    kill_after: float,
-    address: str | None,
-) -> int:
+def run(name: str, command: tuple[str, ...], max_leases: int, **holding: Unpack[Holding]) -> int:
     """Run COMMAND while holding a lease of the semaphore NAME, and exit with its status.
 
     The command finds the name in RAFTCOORD_SEMAPHORE_NAME and the number of the lease, which grows with every
     grant, in RAFTCOORD_SEMAPHORE_FENCE. When it is lost, the command gets SIGTERM and a little later SIGKILL.
     """
+
+    def take(client: Client, on_lost: Callable[[], object], timeout: float | None) -> Grant | None:
+        held = Semaphore(max_leases, name, client=client, on_lost=on_lost)
+        return grant_of(held, NAME=name) if held.acquire(timeout=timeout) else None
+
     return run_while_held(
-        lambda client, on_lost: Semaphore(max_leases, name, client=client, on_lost=on_lost),
-        command_of(command),
-        variables="RAFTCOORD_SEMAPHORE",
-        timeout=timeout,
-        ttl=ttl,
-        kill_after=kill_after,
-        address=address,
+        take, command_of(command), what=f"semaphore {name!r}", variables="RAFTCOORD_SEMAPHORE", **holding
     )
 
 

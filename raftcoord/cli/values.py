@@ -23,16 +23,22 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
+def shown(value: Any, *, raw: bool) -> str | bytes:
+    """Return a value as JSON; with `raw`, text without quotes and bytes as they are."""
+    if raw and isinstance(value, str | bytes):
+        return value
+    return json.dumps(jsonable(value), ensure_ascii=False)
+
+
 def print_value(value: Any, *, raw: bool) -> None:
-    """Print a value as one line of JSON; with `raw`, text without quotes and bytes as they are."""
-    if raw and isinstance(value, bytes):
+    """Print a value as `shown`: text as one line, bytes as they are."""
+    content = shown(value, raw=raw)
+    if isinstance(content, bytes):
         sys.stdout.flush()
-        sys.stdout.buffer.write(value)
+        sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
-    elif raw and isinstance(value, str):
-        print(value, flush=True)
     else:
-        print(json.dumps(jsonable(value), ensure_ascii=False), flush=True)
+        print(content, flush=True)
 
 
 def jsonable(value: Any) -> Any:

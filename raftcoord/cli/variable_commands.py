@@ -34,15 +34,23 @@ def get(name: str, timeout: float, wait: bool, raw: bool, address: str | None) -
     return Exit.OK
 
 
-@variable.command("set", epilog="\b\nExample:\n  raftcoord variable set limits '{\"cpu\": 4}'")
+@variable.command(
+    "set",
+    epilog="""\b
+Examples:
+  raftcoord variable set limits '{"cpu": 4}'
+  raftcoord variable set token secret --ttl 10m
+""",
+)
 @click.argument("name")
 @click.argument("value")
+@click.option("--ttl", type=Duration(), help="Unset it again after this time.  [default: never]")
 @_RAW_IN
 @address_option
-def set_(name: str, value: str, raw: bool, address: str | None) -> int:
-    """Set a variable."""
+def set_(name: str, value: str, ttl: float | None, raw: bool, address: str | None) -> int:
+    """Set a variable. Any later change, by anyone, drops its --ttl."""
     with connected_client(address) as client:
-        Variable(name, client=client).set(parse_value(value, raw=raw))
+        Variable(name, client=client).set(parse_value(value, raw=raw), ttl=ttl)
     return Exit.OK
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from raftcoord import Client, Queue, Variable
+from raftcoord import UNSET, Client, Queue, Variable
 from raftcoord.cli.app import run
 from raftcoord.testing import LocalCluster
 from raftcoord.version import __version__
@@ -81,6 +81,18 @@ def test_an_unset_variable_is_exit_code_1(raftcoord: Run, cluster: LocalCluster)
     assert missing.err == "raftcoord: variable 'missing': the time was over\n"
 
 
+def test_a_value_with_a_ttl_unsets_itself(raftcoord: Run, cluster: LocalCluster, client: Client) -> None:
+    variable = Variable("brief", client=client)
+    assert raftcoord("variable", "set", "brief", "1", "--ttl", "1h", address=cluster.address).code == 0
+    value, revision = variable.get_versioned(timeout=0)
+    assert value == 1
+    assert raftcoord("variable", "set", "brief", "2", "--ttl", "100ms", address=cluster.address).code == 0
+    seen = variable.next_change(revision, timeout=10)
+    while seen.value is not UNSET:
+        assert seen.value == 2
+        seen = variable.next_change(seen.revision, timeout=10)
+
+
 def test_watch_shows_changes_and_deletion(raftcoord: Run, cluster: LocalCluster, client: Client) -> None:
     variable = Variable("followed", client=client)
     variable.set("first")
@@ -127,6 +139,15 @@ def test_a_full_queue_is_exit_code_1(raftcoord: Run, cluster: LocalCluster) -> N
         (("no-such-command",), 2, "No such command"),
         ((), 2, "Missing command"),
         (("lock", "x"), 2, "COMMAND"),
+        (("--address", NOBODY, "queue", "claim", "x", "--", "true"), 3, NOBODY),
+        (("queue", "claim", "x"), 2, "COMMAND"),
+        (("queue", "claim", "x", "true"), 2, "unexpected extra argument"),
+        (("queue", "claim", "x", "--dead-letters", "y", "--", "true"), 2, "needs --max-deliveries"),
+        (("rwlock", "read", "x"), 2, "COMMAND"),
+        (("multilock", "x", "true"), 2, "COMMAND"),
+        (("multilock", "--", "true"), 2, "Missing argument 'NAME...'"),
+        (("multilock", "x", "y", "--num-locks", "3", "--", "true"), 2, "number of names"),
+        (("multilock", "--status", "x", "--", "true"), 2, "--status runs no command"),
     ],
 )
 def test_errors_are_one_line(raftcoord: Run, arguments: tuple[str, ...], code: int, text: str) -> None:
@@ -144,6 +165,7 @@ def test_errors_are_one_line(raftcoord: Run, arguments: tuple[str, ...], code: i
         (("variable", "set", "", "1"), "must not be empty"),
         (("variable", "set", "x" * 600, "1"), "over the limit"),
         (("variable", "set", "x", "99999999999999999999"), "64 bits"),
+        (("variable", "set", "x", "1", "--ttl", "0"), "above 0"),
     ],
 )
 def test_names_and_values_that_cannot_be_are_one_line(
@@ -159,8 +181,10 @@ def test_names_and_values_that_cannot_be_are_one_line(
     "command",
     [
         *((), ("up",), ("serve",), ("status",), ("variable",), ("queue",), ("lock",), ("demo",)),
+        *(("multilock",), ("rwlock",)),
         *((("variable", name)) for name in ("get", "set", "delete", "watch")),
-        *((("queue", name)) for name in ("put", "get", "size")),
+        *((("queue", name)) for name in ("put", "get", "claim", "size")),
+        *((("rwlock", name)) for name in ("read", "write", "status")),
         *((("event", name)) for name in ("set", "clear", "wait", "status")),
         *((("semaphore", name)) for name in ("run", "status", "close")),
         *((("topic", name)) for name in ("publish", "subscribe", "status", "delete")),
