@@ -22,7 +22,10 @@ import msgspec
 from raftcoord.server.config import ConfigError, Limits, ServerConfig, checked, warnings_of
 
 ENVIRONMENT_PREFIX: Final = "RAFTCOORD_"
-_FOREIGN_ENVIRONMENT: Final = ("RAFTCOORD_ADDRESS", "RAFTCOORD_LOCK_")
+_FOREIGN_ENVIRONMENT: Final = (  # of clients, and of what the command line tells the commands that it runs
+    "RAFTCOORD_ADDRESS",
+    *(f"RAFTCOORD_{kind}_" for kind in ("LOCK", "MULTILOCK", "QUEUE", "RWLOCK", "SEMAPHORE")),
+)
 CONFIG_FILE_BYTES_MAX: Final = 1024 * 1024
 
 _TOP_TYPES: Final = {field.encode_name: field.type for field in msgspec.structs.fields(ServerConfig)}

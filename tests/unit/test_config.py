@@ -170,7 +170,12 @@ def test_warnings_for_what_is_allowed_but_odd() -> None:
 
 
 def test_other_programs_variables_are_left_alone() -> None:
-    environment = {"RAFTCOORD_ADDRESS": "h:1", "RAFTCOORD_LOCK_FENCE": "3", "OTHER": "x"}
+    environment = {
+        "RAFTCOORD_ADDRESS": "h:1",
+        "RAFTCOORD_LOCK_FENCE": "3",
+        "RAFTCOORD_QUEUE_ITEM": "3",
+        "OTHER": "x",
+    }
     assert parse_config(MINIMAL, environment).warnings == ()
 
 
