@@ -26,6 +26,7 @@ class View:
     term: int = 1
     commit_index: int = 0
     snapshot_index: int = 0
+    snapshot_term: int = 0
     entries: list[Entry] = field(default_factory=list)
 
     @property

@@ -358,6 +358,10 @@ class StockView:
     def vote(self) -> str | None:
         return None  # asked only of who recovers from a disk
 
+    @property
+    def snapshot_term(self) -> int:
+        return 0
+
     def matches(self) -> dict[str, int]:
         """See `EngineView.matches`: without disks there is nothing to compare them with."""
         return {}

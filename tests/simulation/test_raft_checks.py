@@ -275,6 +275,17 @@ class TestNothingGoesBack:
         cluster.look("a", commit_index=0)
         cluster.look("a", commit_index=1)
 
+    def test_a_snapshot_of_another_log_replaces_what_was_durable(self) -> None:
+        cluster = Cluster()
+        cluster.write("a", (2, 2), (3, 2))
+        cluster.restart("a", entries=[(b"", 2, 3)], snapshot_index=2, snapshot_term=3)
+
+    def test_a_snapshot_of_the_same_log_does_not(self) -> None:
+        cluster = Cluster()
+        cluster.write("a", (2, 2), (3, 2))
+        stub = [(b"", 2, 2)]
+        rejects(self.NAME, cluster.restart, "a", entries=stub, snapshot_index=2, snapshot_term=2)
+
     @pytest.mark.parametrize("what", [{"commit_index": 1}, {"term": 1}])
     def test_of_a_running_replica(self, what: dict[str, int]) -> None:
         cluster = Cluster()
@@ -322,9 +333,16 @@ class TestNothingGoesBack:
         cluster = Cluster()
         cluster.write("abc", (2, 1), (3, 1))
         cluster.look("a", snapshot_index=2, commit_index=2)
-        cluster.restart("a", [(b"\x01", 2, 1), (b"3 of 1", 3, 1)], snapshot_index=2)
-        cluster.restart("a", [(b"\x01", 3, 1)], snapshot_index=3)
-        rejects(self.NAME, cluster.restart, "a", [(b"", 1, 0), (b"2 of 1", 2, 1)], snapshot_index=2)
+        cluster.restart("a", [(b"\x01", 2, 1), (b"3 of 1", 3, 1)], snapshot_index=2, snapshot_term=1)
+        cluster.restart("a", [(b"\x01", 3, 1)], snapshot_index=3, snapshot_term=1)
+        rejects(
+            self.NAME,
+            cluster.restart,
+            "a",
+            [(b"", 1, 0), (b"2 of 1", 2, 1)],
+            snapshot_index=2,
+            snapshot_term=1,
+        )
 
 
 def test_a_durable_log_is_what_was_synced() -> None:

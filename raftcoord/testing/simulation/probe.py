@@ -132,6 +132,11 @@ class EngineView:
         latest = self.parts.store.latest
         return 0 if latest is None else latest.index
 
+    @property
+    def snapshot_term(self) -> int:
+        latest = self.parts.store.latest
+        return 0 if latest is None else latest.term
+
     def entry(self, index: int) -> Entry:
         entry: Entry = self._core.log[index - self._core.first_index]
         return entry

@@ -64,6 +64,9 @@ class ReplicaView(Protocol):
     @property
     def snapshot_index(self) -> int: ...
 
+    @property
+    def snapshot_term(self) -> int: ...
+
     def entry(self, index: int) -> Entry: ...
 
     def matches(self) -> dict[str, int]: ...
@@ -337,6 +340,9 @@ class RaftChecks:
         covered = now.snapshot_index
         found = now.state_above(covered)
         possible = list(old.possible(in_parts=self._in_parts))
+        if old.terms.get(covered, view.snapshot_term) != view.snapshot_term:
+            for one in possible:  # the log that the snapshot replaced was another one: nothing of it counts
+                one.terms.clear()
         if all(found != one.state_above(covered) for one in possible):
             raise Violation(
                 "nothing goes back",
