@@ -112,6 +112,7 @@ class Oracle:
             return
         if operation == Operation.EXPIRE_SESSIONS:
             ended += [one for one in dict.fromkeys(arguments[0]) if one in self.model.sessions]
+            self.model.expired.update(ended)
             self.model.end(arguments[0])
             for one in ended:
                 self._on_expired(one)

@@ -40,14 +40,28 @@ def check_queues(records: list[Record], store: Store) -> Iterator[History]:
     Raises:
         Violation: items were lost or doubled.
     """
+    lines_may_last = _clients_that_lost_sessions(records, store)
     records = [record for record in records if record.kind in _QUEUE_KINDS]
     for name in sorted({record.name for record in records} - {DEAD_LETTERS}):
         own = [record for record in records if record.name == name]
         _check_deliveries(name, own)
         names = [name, DEAD_LETTERS] if number_in(name, "work") else [name]
         family = [record for record in records if record.name in names]
-        if _check_items(name, family, _left(store, names), _given_back(store)):
+        is_certain = _check_items(name, family, _left(store, names), _given_back(store))
+        in_line = (r for r in own if r.kind in _TAKES and r.outcome is Outcome.FAILED)
+        if is_certain and not any((r.client, r.incarnation) in lines_may_last for r in in_line):
             yield name, *_history(own)
+
+
+def _clients_that_lost_sessions(records: list[Record], store: Store) -> set[tuple[str, int]]:
+    """Return the clients (with their incarnation) whose waits may have stood in line after they gave up.
+
+    A lost session's waits stay until the replicas end it, and everybody else waits behind them.
+    """
+    sessions: dict[tuple[str, int], set[int | None]] = {}
+    for record in records:
+        sessions.setdefault((record.client, record.incarnation), set()).add(record.session)
+    return {who for who, own in sessions.items() if len(own - {None}) > 1 or own & store.expired}
 
 
 def _left(store: Store, names: list[str]) -> Counter[Any]:

@@ -162,6 +162,7 @@ class Store:
     def __init__(self) -> None:
         self.kinds: dict[str, ObjectKind] = {}
         self.sessions: dict[int, Session] = {}
+        self.expired: set[int] = set()  # sessions that ended because nothing was heard of them
         self.waits: list[Wait] = []
         self.effects: list[tuple[Wait, Answer]] = []
         self.now_ms = 0
