@@ -10,12 +10,15 @@ says which that is.
 Invariants:
   1. No source of the core but the tested one is ever run.
   2. Every call into the core is preceded by `use_clock`, or happens inside `running`.
+  3. The rest of the process does not notice that the library was imported.
 """
 
 from __future__ import annotations
 
+import _socket
 import hashlib
 import logging
+import socket
 import threading
 import zlib
 from collections.abc import Iterator
@@ -30,6 +33,9 @@ from pysyncobj.transport import Transport
 
 from raftcoord.consensus.interface import ConsensusError
 from raftcoord.runtime import Clock
+
+# Importing the library replaces these by versions that work on Windows only.
+socket.inet_ntop, socket.inet_pton = _socket.inet_ntop, _socket.inet_pton
 
 __all__ = [
     "Node",

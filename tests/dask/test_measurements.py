@@ -20,8 +20,11 @@ CALLS = {
 
 
 @pytest.mark.parametrize("system", ["raftcoord", "dask"])
-def test_each_call_is_measured_here_and_in_a_task(client: Client, system: str) -> None:
-    times_ms = objects.measure(client, system, count=3)
+def test_each_call_is_measured_here_and_in_a_task(
+    client: Client, raftcoord_cluster: LocalCluster, system: str
+) -> None:
+    with dask.config.set({"raftcoord.addresses": raftcoord_cluster.address}):
+        times_ms = objects.measure(client, system, count=3)
     assert times_ms.keys() == CALLS
     assert all(len(times) == 3 and min(times) > 0 for times in times_ms.values())
 
