@@ -1,10 +1,41 @@
-"""What tests of real processes share: waiting with a bound, and looking at processes from outside."""
+"""What tests of real processes share: starting them, waiting with a bound, looking at them from outside."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+CLI = (sys.executable, "-m", "raftcoord.cli")
+
+
+@contextlib.contextmanager
+def started(*arguments: str, stdin: int | None = None, **environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a command line of raftcoord in a process group of its own for as long as the block lasts."""
+    process = subprocess.Popen(
+        [*CLI, *arguments],
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **environment},
+        start_new_session=True,
+    )
+    try:
+        with process:
+            yield process
+    finally:
+        process.kill()
+
+
+def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    """Wait until a process ends; return its exit status and what it wrote to stdout and stderr."""
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
 
 
 def eventually(holds: Callable[[], bool], within_s: float = 10.0) -> bool:

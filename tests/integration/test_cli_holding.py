@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import processes
 import pytest
-from processes import eventually, is_alive
+from processes import CLI, eventually, finished, is_alive
 
 from raftcoord import CallTimeout, Client, MultiLock, Queue, RWLock
 from raftcoord.testing import LocalCluster
 
-CLI = (sys.executable, "-m", "raftcoord.cli")
 # Prints what it reads and what it is told, as JSON.
 REPORTER = """
 import json, os, sys
@@ -48,27 +47,10 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
         yield client
 
 
-@contextlib.contextmanager
-def started(cluster: LocalCluster, *arguments: str, **environment: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [*CLI, "--address", cluster.address, *arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, **environment},
-        start_new_session=True,
-    )
-    try:
-        with process:
-            yield process
-    finally:
-        process.kill()
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
-    return process.returncode, out, err
+def started(
+    cluster: LocalCluster, *arguments: str, **environment: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    return processes.started("--address", cluster.address, *arguments, stdin=subprocess.PIPE, **environment)
 
 
 Run = Callable[..., tuple[int, str, str]]

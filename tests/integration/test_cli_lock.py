@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from processes import eventually, is_alive
+from processes import CLI, eventually, finished, is_alive, started
 
 from raftcoord import Client, Lock, Variable
 from raftcoord.testing import LocalCluster
@@ -40,7 +40,6 @@ time.sleep(0.5)
 print("count", count, flush=True)
 sys.exit(5)
 """
-CLI = (sys.executable, "-m", "raftcoord.cli")
 
 
 @pytest.fixture(scope="module")
@@ -55,25 +54,10 @@ def client(cluster: LocalCluster) -> Iterator[Client]:
         yield client
 
 
-@contextlib.contextmanager
-def lock_command(cluster: LocalCluster, *arguments: str) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        [*CLI, "lock", "--address", cluster.address, "--ttl", "1s", *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        with process:
-            yield process
-    finally:
-        process.kill()
-
-
-def finished(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
-    return process.returncode, out, err
+def lock_command(
+    cluster: LocalCluster, *arguments: str
+) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    return started("lock", "--address", cluster.address, "--ttl", "1s", *arguments)
 
 
 def test_the_command_runs_under_the_lock(cluster: LocalCluster) -> None:
