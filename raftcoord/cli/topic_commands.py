@@ -69,6 +69,7 @@ def publish(
 @click.option("--from-offset", type=click.IntRange(min=0), help="Begin at this offset.")
 @click.option("--count", type=click.IntRange(min=1), help="End after this many messages.  [default: never]")
 @click.option("--timeout", type=Duration(), help="End with exit code 1 when no message comes for so long.")
+@click.option("--from-followers", is_flag=True, help="Fetch from a replica that does not lead.")
 @click.option("--raw", is_flag=True, help="Print messages only, text without quotes and bytes as they are.")
 @address_option
 def subscribe(
@@ -77,6 +78,7 @@ def subscribe(
     from_offset: int | None,
     count: int | None,
     timeout: float | None,
+    from_followers: bool,
     raw: bool,
     address: str | None,
 ) -> int:
@@ -88,7 +90,8 @@ def subscribe(
     if from_start and from_offset is not None:
         raise click.UsageError("--from-start and --from-offset exclude each other")
     with connected_client(address) as client:
-        sub = Sub(name, START if from_start else from_offset, client=client)
+        where = START if from_start else from_offset
+        sub = Sub(name, where, client=client, read_from_followers=from_followers)
         seen, missed = 0, 0
         while count is None or seen < count:
             message = sub.get(timeout)

@@ -197,6 +197,11 @@ class Client:
             core = await self._open()
         return await core.exchange.request(operation, arguments, timeout_s, wait=wait, session=session)
 
+    async def follow(self, name: bytes, offset: int, count_max: int) -> asyncio.Task[tuple[int, Any] | None]:
+        """Begin to read a topic from whichever replica; see `FollowerReads.read`."""
+        core = await self._open()
+        return core.follower_reads.read(name, offset, count_max)
+
     @property
     def core(self) -> Core:
         """The running core; only after a call has been made."""

@@ -8,6 +8,7 @@ Invariants:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
@@ -17,8 +18,8 @@ from raftcoord.client.aio_client import Client
 from raftcoord.client.aio_queue import pack_items
 from raftcoord.client.errors import TopicDeleted
 from raftcoord.client.handle import Errors, Handle
-from raftcoord.client.timeouts import Timeout, parse_duration_ms
-from raftcoord.protocol.errors import CallTimeout, Code, SessionLost
+from raftcoord.client.timeouts import Timeout, parse_duration_ms, parse_timeout
+from raftcoord.protocol.errors import CallTimeout, ClientClosed, Code, SessionLost
 from raftcoord.protocol.operations import (
     BATCH_ITEMS_MAX,
     SEQUENCE_MAX,
@@ -130,6 +131,17 @@ class Pub(Handle):
         return bool(existed)
 
 
+class _Following(NamedTuple):
+    """A read that any replica may answer, under way."""
+
+    offset: int
+    task: asyncio.Task[tuple[int, Any] | None]
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        return self.task.get_loop()
+
+
 class Sub(Handle):
     """Reads the messages of a topic in order, independently of other subscriptions.
 
@@ -145,6 +157,9 @@ class Sub(Handle):
         client: the client to use; None takes the current one.
         prefetch: how many messages are fetched at a time.
         on_missed: called with the number of messages of each gap, when it is met; it must not block.
+        read_from_followers: whether to fetch them from a replica that does not lead, to relieve the leader.
+            They are the same messages in the same order, up to a heartbeat later, and from another replica
+            when that one fails.
     """
 
     KIND: ClassVar[str] = "topic"
@@ -158,18 +173,26 @@ class Sub(Handle):
         *,
         prefetch: int = PREFETCH,
         on_missed: Callable[[int], object] | None = None,
+        read_from_followers: bool = False,
     ) -> None:
         self._from_offset = check_from_offset(from_offset)
         self._prefetch = check_prefetch(prefetch)
         super().__init__(name, client)
         self._on_missed = on_missed
+        self._read_from_followers = read_from_followers
+        self._following: _Following | None = None
         self._offset = from_offset if isinstance(from_offset, int) else None
         self._messages: deque[bytes] = deque()
         self._missed = 0
 
     def _options(self) -> dict[str, Any]:
         where = self._from_offset if self._offset is None else self._offset
-        return {**super()._options(), "from_offset": where, "prefetch": self._prefetch}
+        return {
+            **super()._options(),
+            "from_offset": where,
+            "prefetch": self._prefetch,
+            "read_from_followers": self._read_from_followers,
+        }
 
     @property
     def offset(self) -> int:
@@ -234,17 +257,46 @@ class Sub(Handle):
         """Take in what there is from the present offset on; do nothing when another task was quicker."""
         offset = self._offset
         try:
-            following, missed, blobs = await self._wait(_READ, timeout, offset, self._prefetch)
+            answer = await self._read(offset, timeout)
         except SessionLost:
             if self._client.closed:
                 raise
             return  # reading takes nothing, so it simply goes on in the next session
-        if self._messages or self._offset != offset:
+        if answer is None or self._messages or self._offset != offset:
             return
+        following, missed, blobs = answer
         self._offset = following - len(blobs)
         self._messages.extend(blobs)
         if missed:
             self._tell_missed(missed)
+
+    async def _read(self, offset: int | None, timeout: Timeout) -> Any:
+        """Return what there is at an offset; None when that has to be asked again."""
+        # Offset 0 is "from the first message on": only the leader knows for sure whether there was one.
+        if offset and self._read_from_followers and timeout != 0:
+            return await self._follow(offset, parse_timeout(timeout))
+        return await self._wait(_READ, timeout, offset, self._prefetch)
+
+    async def _follow(self, offset: int, timeout_s: float | None) -> Any:
+        """As `_read`, from any replica. What one call began and did not await is there for the next one."""
+        following = self._following
+        if following is None or following.loop is not asyncio.get_running_loop():
+            task = await self._client.follow(self._key, offset, self._prefetch)
+            following = self._following = _Following(offset, task)
+        await asyncio.wait({following.task}, timeout=timeout_s)
+        if not following.task.done():
+            raise CallTimeout(f"{self._what}: there is no message")
+        if self._following is following:
+            self._following = None
+        if following.task.cancelled():
+            raise ClientClosed("the client is closed")
+        answer = following.task.result()
+        if answer is None or following.offset != offset or answer[0] == Code.EMPTY:
+            return None
+        code, payload = answer
+        if code:
+            self._refuse(code, payload)
+        return payload
 
     def _tell_missed(self, count: int) -> None:
         self._missed += count

@@ -16,6 +16,7 @@ from typing import Any, Final
 from raftcoord.client.addresses import Addresses
 from raftcoord.client.connection import Connection
 from raftcoord.client.exchange import Exchange
+from raftcoord.client.follower_reads import FollowerReads
 from raftcoord.client.heartbeat import Heartbeat
 from raftcoord.client.link import Link
 from raftcoord.client.session_state import Session
@@ -62,6 +63,7 @@ class Core:
         self._on_lost: dict[object, Callable[[], None]] = {}
         self._attach_waiters: list[asyncio.Future[None]] = []
         self.exchange = Exchange(self, self._new_session(), timeout_s, runtime)
+        self.follower_reads = FollowerReads(addresses, runtime, lambda: self._link.address)
 
     def __repr__(self) -> str:
         return f"<Core {self.state.value} {self._link!r} {self.exchange!r}>"
@@ -103,6 +105,7 @@ class Core:
         await self.exchange.close(CLOSE_LIMIT_S)
         self._end_session(SessionLost("the client was closed"))
         await self._link.stop()
+        await self.follower_reads.close()
 
     def why_not_connected(self) -> str:
         """Return in one line what went wrong last."""

@@ -17,9 +17,9 @@ from typing import Any, Final, Protocol
 from raftcoord.client.addresses import ADDRESSES_MAX, Addresses, split_address
 from raftcoord.client.backoff import Backoff
 from raftcoord.client.connection import Connection
+from raftcoord.client.hello import is_hello, say_hello
 from raftcoord.client.session_state import Session
 from raftcoord.protocol.errors import Code, RaftcoordError, exception_for
-from raftcoord.protocol.frames import MAGIC, PROTOCOL_VERSION, encode_frame
 from raftcoord.runtime import Runtime
 
 _log = logging.getLogger(__name__)
@@ -79,6 +79,11 @@ class Link:
 
     def __repr__(self) -> str:
         return f"<Link {','.join(self._addresses)} {self._connection!r} problem={self.last_problem!r}>"
+
+    @property
+    def address(self) -> str | None:
+        """Where the session is attached at the moment."""
+        return None if self._connection is None else self._connection.address
 
     def start(self) -> None:
         """Keep a connection from now on; does nothing when already started."""
@@ -171,20 +176,10 @@ class Link:
     async def _try(self, address: str, session: Session) -> _Refusal | None:
         """Attach the session at one address; return None when that worked."""
         limit_s = self._try_limits_s.get(address, TRY_LIMIT_FIRST_S)
-        reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        connection = Connection(
-            address,
-            on_message=lambda message: None if reply.done() else reply.set_result(message),
-            on_closed=lambda: None if reply.done() else reply.set_result(None),
-        )
-        attached = False
         try:
-            async with asyncio.timeout(limit_s):
-                host, port = split_address(address)
-                await self._runtime.network.connect(lambda: connection, host, port)
-                sent_at = self._runtime.clock.now()
-                connection.send(encode_frame(self._hello(session)))
-                message = await reply
+            connection, message, sent_at = await say_hello(
+                self._runtime, address, "session", self._options(session), limit_s
+            )
         except TimeoutError:
             if len(self._try_limits_s) >= ADDRESSES_MAX:  # hints may name any address
                 self._try_limits_s.clear()
@@ -193,23 +188,19 @@ class Link:
         except (OSError, ValueError) as error:
             self._try_limits_s.pop(address, None)
             return _Refusal(None, str(error) or type(error).__name__)
-        else:
-            self._try_limits_s.pop(address, None)
-            refusal = self._judge(message, session, connection, sent_at)
-            attached = refusal is None
-            return refusal
-        finally:
-            if not attached:
-                connection.close()
+        self._try_limits_s.pop(address, None)
+        refusal = self._judge(message, session, connection, sent_at)
+        if refusal is not None:
+            connection.close()
+        return refusal
 
-    def _hello(self, session: Session) -> list[Any]:
-        options = {
+    def _options(self, session: Session) -> dict[str, Any]:
+        return {
             "session": session.id,
             "nonce": session.nonce,
             "ttl_ms": round(session.ttl_s * 1000),
             "name": self._client_name,
         }
-        return [MAGIC, PROTOCOL_VERSION, "session", options]
 
     def _judge(
         self, message: Any, session: Session, connection: Connection, sent_at: float
@@ -217,7 +208,7 @@ class Link:
         """Read the answer to a hello and take the connection over when it is a welcome."""
         if message is None:
             return _Refusal(None, "closed the connection during the hello")
-        if not (isinstance(message, list) and len(message) == 4 and message[0] == MAGIC):
+        if not is_hello(message):
             return _Refusal(None, "answered with something that is no raftcoord hello")
         _, _, code, payload = message
         if code != Code.OK:

@@ -97,6 +97,9 @@ class Sub(SyncHandle[aio_topic.Sub]):
         client: the client to use; None takes the current one.
         prefetch: how many messages are fetched at a time.
         on_missed: called with the number of messages of each gap, when it is met, on a thread of its own.
+        read_from_followers: whether to fetch them from a replica that does not lead, to relieve the leader.
+            They are the same messages in the same order, up to a heartbeat later, and from another replica
+            when that one fails.
     """
 
     AIO: ClassVar[type[Handle]] = aio_topic.Sub
@@ -109,10 +112,16 @@ class Sub(SyncHandle[aio_topic.Sub]):
         *,
         prefetch: int = PREFETCH,
         on_missed: Callable[[int], object] | None = None,
+        read_from_followers: bool = False,
     ) -> None:
         self._on_missed = on_missed
         super().__init__(
-            client, name=name, from_offset=from_offset, prefetch=prefetch, on_missed=self._tell_missed
+            client,
+            name=name,
+            from_offset=from_offset,
+            prefetch=prefetch,
+            on_missed=self._tell_missed,
+            read_from_followers=read_from_followers,
         )
         self._client.run(self._aio.subscribe())
 

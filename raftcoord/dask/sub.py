@@ -60,6 +60,7 @@ class Sub(DaskHandle[StoredSub]):
         worker: taken for Dask's sake.
         client: a Dask client; None takes that of the task or process.
         from_offset: where to begin: "start" with the oldest message that is retained, or an offset.
+        read_from_followers: as for `raftcoord.Sub`.
         address: of the replicas; None takes what plugin or configuration say.
 
     Raises:
@@ -75,14 +76,22 @@ class Sub(DaskHandle[StoredSub]):
         client: Client | None = None,
         *,
         from_offset: int | str | None = None,
+        read_from_followers: bool = False,
         address: str | Iterable[str] | None = None,
     ) -> None:
         super().__init__(name, client, address)
+        self._read_from_followers = read_from_followers
         self._from_offset = check_from_offset(from_offset)
         self._subscribe()
 
     def _make(self, client: StoreClient) -> StoredSub:
-        sub = StoredSub(self._store_name, self._from_offset, client=client.aio, prefetch=PREFETCH)
+        sub = StoredSub(
+            self._store_name,
+            self._from_offset,
+            client=client.aio,
+            prefetch=PREFETCH,
+            read_from_followers=self._read_from_followers,
+        )
         sub.ready = deque()
         return sub
 
@@ -99,7 +108,8 @@ class Sub(DaskHandle[StoredSub]):
     def __reduce__(self) -> tuple[Any, ...]:
         position = None if self._store is None else self._store[1].position
         where = self._from_offset if position is None else position
-        return _wake, (self.name, where, self._address, self._known_addresses())
+        carried = self._known_addresses()
+        return _wake, (self.name, where, self._read_from_followers, self._address, carried)
 
     @property
     def missed(self) -> int:
@@ -155,10 +165,15 @@ async def _subscribe_after(drained: Any, sub: StoredSub) -> None:
 
 
 def _wake(
-    name: Any, from_offset: int | str | None, address: Addresses | None, carried: Addresses | None
+    name: Any,
+    from_offset: int | str | None,
+    read_from_followers: bool,
+    address: Addresses | None,
+    carried: Addresses | None,
 ) -> Sub:
     sub: Sub = Sub.__new__(Sub)
     DaskHandle.__init__(sub, name, None, address)
     sub._from_offset = from_offset
+    sub._read_from_followers = read_from_followers
     sub._carried = carried
     return sub

@@ -84,6 +84,7 @@ class Machine:
     def _reset(self) -> None:
         self._context = context = Context()
         self._queues = Queues(context)
+        self._topics = Topics(context)
         self._kinds: tuple[ObjectKind[Any], ...] = (
             Variables(context),
             self._queues,
@@ -92,7 +93,7 @@ class Machine:
             Semaphores(context),
             MultiLocks(context),
             RWLocks(context),
-            Topics(context),
+            self._topics,
         )
         self._handlers: dict[int, Handler] = {
             Operation.CLOSE_SESSION: self._close_session,
@@ -292,6 +293,10 @@ class Machine:
     def query(self, operation: int, arguments: list[Any]) -> Result | None:
         """Answer a valid read from the state as it is; None when only a logged wait can answer it."""
         return self._queries[operation](*arguments)
+
+    def follow_topic(self, name: bytes, offset: int, count_max: int) -> Result | None:
+        """See `Topics.follow`: what a subscriber may read here whether this replica leads or not."""
+        return self._topics.follow(name, offset, count_max)
 
     def _session_names(self, identifiers: list[int]) -> Result:
         known = (self._context.sessions.get(identifier) for identifier in identifiers)

@@ -43,3 +43,4 @@ class Applied:
     completed: list[Completed] = field(default_factory=list)
     opened: list[SessionView] = field(default_factory=list)
     ended: list[int] = field(default_factory=list)
+    topics: list[bytes] = field(default_factory=list)  # published on, or deleted; a name may be repeated

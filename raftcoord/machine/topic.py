@@ -163,6 +163,7 @@ class Topics(ObjectKind[Topic]):
         topic.size_bytes += sum(map(len, values))
         topic.trim(now_ms)
         self._set_deadline(topic)
+        self.context.applied.topics.append(name)
         if topic.readers:
             self._serve(topic)
         return OK, [offset, topic.next_offset]
@@ -206,6 +207,7 @@ class Topics(ObjectKind[Topic]):
         del self.table[name]
         self.context.deadlines.clear(self, name)
         self.context.number = max(self.context.number, topic.next_offset)
+        self.context.applied.topics.append(name)
         for waiter in list(topic.readers.values()):
             self.context.complete(topic.readers, waiter, *_CLOSED)
         return OK, topic.start > 0
@@ -221,6 +223,18 @@ class Topics(ObjectKind[Topic]):
         if answer is not None:
             return OK, answer
         return None if wait else _EMPTY
+
+    def follow(self, name: bytes, offset: int, count_max: int) -> Result | None:
+        """Read on from an offset above 0, in a state that may be older than the one that the offset is from.
+
+        None while there is nothing to read, or while this state does not know of the offset yet. That is told
+        from a topic that was deleted by the counter of the store: it is past every offset that was given out.
+        """
+        topic = self.table.get(name)
+        start = 0 if topic is None else topic.start
+        if not start and self.context.number < offset:
+            return None
+        return self._query_read(name, offset, count_max, True)
 
     def _status(self, name: bytes) -> Result:
         topic = self.table.get(name)

@@ -32,6 +32,7 @@ LEASES_MAX: Final = 100_000  # of one semaphore; also readers of one RWLock, and
 MULTILOCK_NAMES_MAX: Final = 1000  # of one request
 TOPIC_MESSAGES_MAX: Final = 1_000_000  # that a topic may retain
 TOPIC_BYTES_MAX: Final = 2**30
+FOLLOW_HOLD_S: Final = 5.0  # how long a replica lets a "follow" wait for a message
 TTL_MS_MAX: Final = 10 * 365 * 24 * 3_600_000  # of a variable; also the age of a topic's messages
 CLIENT_NAME_BYTES_MAX: Final = 128
 SESSION_TTL_MS_MIN: Final = 500

@@ -206,6 +206,13 @@ class Connection(asyncio.Protocol):
 
     on_result = answer
 
+    def keep_waiting(self, sequence: int) -> None:
+        """A request will be answered by `complete`, whenever that is; it does not count as in flight."""
+        self.unanswered.discard(sequence)
+        self.waiting.add(sequence)
+        if self._reading_paused:
+            self._update_reading()
+
     def complete(self, sequence: int, code: int, payload: Any) -> None:
         """Send the final answer of a registered wait."""
         self.waiting.discard(sequence)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from raftcoord.consensus.interface import ConsensusError, NotLeaderError
 from raftcoord.protocol.errors import Code
-from raftcoord.protocol.operations import SEQUENCE_MAX
+from raftcoord.protocol.operations import SEQUENCE_MAX, Operation, validate
 from raftcoord.server.connection import Connection, ConnectionState, ProtocolViolation, shown
 
 if TYPE_CHECKING:
@@ -95,6 +95,18 @@ def _status(gateway: Gateway, connection: Connection, identifier: int, arguments
     connection.answer(identifier, Code.OK, gateway.status())
 
 
+def _follow(gateway: Gateway, connection: Connection, identifier: int, arguments: list[Any]) -> None:
+    error = validate(int(Operation.TOPIC_READ), [*arguments, True])
+    if error is None and not arguments[1]:
+        error = "only a leader knows where a topic begins: the offset is above 0"
+    if error is not None:
+        connection.answer(identifier, Code.MALFORMED, error)
+    elif connection.is_congested:
+        connection.answer(identifier, Code.BUSY, "answers are not being read")
+    else:
+        gateway.followers.add(connection, identifier, *arguments)
+
+
 def _transfer(gateway: Gateway, connection: Connection, identifier: int, arguments: list[Any]) -> None:
     target = arguments[0]
     if target is not None and (type(target) is not str or len(target) > TRANSFER_TARGET_LENGTH_MAX):
@@ -136,6 +148,7 @@ def _start(
 _TABLE: Final[dict[str, tuple[Callable[[Gateway, Connection, int, list[Any]], None], int]]] = {
     "keep_alive": (_keep_alive, 0),
     "status": (_status, 0),
+    "follow": (_follow, 3),
     "transfer": (_transfer, 1),
     "snapshot": (_snapshot, 0),
 }

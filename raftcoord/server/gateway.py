@@ -25,6 +25,7 @@ from raftcoord.server.connection import CLOSE_GRACE_S, Connection, ConnectionSta
 from raftcoord.server.control import ControlTasks, answer_keep_alive
 from raftcoord.server.deadlines import Deadlines
 from raftcoord.server.expiry_clock import ExpiryClock
+from raftcoord.server.followers import Followers
 from raftcoord.server.hello import handle_hello, refuse
 from raftcoord.server.metrics import Metrics
 from raftcoord.server.reads import ReadQueue
@@ -76,6 +77,15 @@ class Gateway:
             pending_bytes_max=limits.pending_bytes_max,
         )
         self.reads = ReadQueue(engine=engine, on_barrier=self.schedule_delivery)
+        self.followers = Followers(
+            follow=machine.machine.follow_topic,
+            in_touch=lambda: self.leader_hint() is not None,
+            on_change=self.schedule_delivery,
+            clock=self.clock,
+            metrics=metrics,
+        )
+        machine.on_topic = self.followers.note
+        machine.on_restored = self.followers.note_all
         self.session_clock = SessionClock(batcher=self.batcher, clock=self.clock)
         self.expiry_clock = ExpiryClock(
             batcher=self.batcher,
@@ -152,6 +162,7 @@ class Gateway:
         for connection in list(self.connections):
             connection.close()
         self._silence.clear()
+        self.followers.clear()
         if self.connections:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_closed.wait(), 2 * CLOSE_GRACE_S)
@@ -185,6 +196,7 @@ class Gateway:
                 self._complete(completed.session, completed.sequence, completed.code, completed.payload)
             for identifier in entry.ended:
                 self._end_session(identifier)
+        self.followers.settle()
         self.flush()
         self.batcher.pump()
         self.expiry_clock.look()

@@ -22,13 +22,16 @@ _LOGGED_PAYLOAD_BYTES: Final = 512
 class ReplicatedMachine:
     """A `StateMachine` of the engine around one `Machine`."""
 
-    __slots__ = ("_applied", "_on_applied", "machine", "query")
+    __slots__ = ("_applied", "_on_applied", "machine", "on_restored", "on_topic", "query")
 
     def __init__(self, machine: Machine) -> None:
         self.machine = machine
         self.query = machine.query
         self._on_applied: Callable[[], None] | None = None
         self._applied: list[Applied] = []  # emptied in every turn of the loop in which it was filled
+        # Called inside the engine, on any replica: a topic has changed, or the whole state was replaced.
+        self.on_topic: Callable[[bytes], None] = _ignore
+        self.on_restored: Callable[[], None] = _ignore
 
     def __repr__(self) -> str:
         return f"<ReplicatedMachine forwarding={self._on_applied is not None} waiting={len(self._applied)}>"
@@ -61,6 +64,8 @@ class ReplicatedMachine:
                 exc_info=True,
             )
             raise
+        for name in applied.topics:
+            self.on_topic(name)
         if self._on_applied is not None and (applied.completed or applied.opened or applied.ended):
             self._applied.append(applied)
             self._on_applied()
@@ -73,3 +78,8 @@ class ReplicatedMachine:
     def restore(self, chunks: Iterable[bytes]) -> None:
         """See `StateMachine.restore`."""
         self.machine.restore(chunks)
+        self.on_restored()
+
+
+def _ignore(*arguments: object) -> None:
+    pass

@@ -243,14 +243,15 @@ def test_handles_work_in_tasks(client: Client, name: str) -> None:
     assert sorted(queue.get(batch=10)) == list(range(10))
 
 
-def subscribe_in_a_task(name: str) -> list[int]:
-    sub = Sub(name)
+def subscribe_in_a_task(name: str, read_from_followers: bool) -> list[int]:
+    sub = Sub(name, read_from_followers=read_from_followers)
+    sub = pickle.loads(pickle.dumps(sub))  # noqa: S301  # ours
     Queue(name).put("subscribed")
     return [sub.get(timeout=20) for _ in range(10)]
 
 
 def test_every_subscriber_in_a_task_gets_all_messages(client: Client, name: str) -> None:
-    subscribers = [client.submit(subscribe_in_a_task, name, pure=False) for _ in range(2)]
+    subscribers = [client.submit(subscribe_in_a_task, name, followers) for followers in (False, True)]
     assert Queue(name).get(timeout=20, batch=2) == ["subscribed"] * 2
     pub = Pub(name)
     for number in range(10):

@@ -84,7 +84,8 @@ def test_messages_go_out_and_come_in(raftcoord: Run, cluster: LocalCluster, clie
         {"offset": first + 1, "message": "two"},
     ]
     offset = ("--from-offset", str(first + 1))
-    assert raftcoord("topic", "subscribe", "news", *offset, "--count", "1", "--raw").out == "two\n"
+    for more in ((), ("--from-followers",)):
+        assert raftcoord("topic", "subscribe", "news", *offset, *more, "--count", "1", "--raw").out == "two\n"
     quiet = raftcoord("topic", "subscribe", "news", "--timeout", "100ms")
     assert quiet == Result(1, "", "raftcoord: topic 'news': the time was over\n")
     both = raftcoord("topic", "subscribe", "news", "--from-start", *offset)

@@ -189,6 +189,42 @@ def test_two_subscribers_get_ten_messages_in_order_across_the_death_of_the_leade
     two(cluster, play)
 
 
+def test_a_subscriber_of_followers_gets_all_in_order_while_replicas_are_killed_and_stopped(
+    cluster: LocalCluster,
+) -> None:
+    async def play(one: aio.Client, other: aio.Client) -> None:
+        pub = aio.Pub("followed", one)
+        first = await pub.put("first")
+        sub = await aio.Sub("followed", client=other, read_from_followers=True)
+
+        def serving() -> int:
+            connection = other.core.follower_reads._connection
+            assert connection is not None
+            return cluster.addresses.index(connection.address)
+
+        async def put(numbers: range) -> None:
+            for number in numbers:
+                await pub.put(number)
+            assert [await sub.get("20s") for _ in numbers] == list(numbers)
+
+        await put(range(10))
+        killed = serving()
+        assert killed != cluster.leader()
+        await asyncio.to_thread(cluster.kill, killed)
+        await put(range(10, 20))
+        await asyncio.to_thread(cluster.restart, killed)
+        paused = serving()
+        await asyncio.to_thread(cluster.pause, paused)
+        await put(range(20, 30))
+        assert serving() != paused
+        await asyncio.to_thread(cluster.resume, paused)
+        await kill_leader(cluster)
+        await put(range(30, 40))
+        assert (sub.missed, sub.offset) == (0, first + 41)
+
+    two(cluster, play)
+
+
 def test_a_subscription_outlives_its_session(cluster: LocalCluster) -> None:
     async def play(one: aio.Client, other: aio.Client) -> None:
         pub, sub = aio.Pub("outlived", one), await aio.Sub("outlived", client=other)

@@ -59,6 +59,7 @@ class History:
         """Say what the log has of a topic, from an offset on, and how many of that are not kept."""
         topic = Topic(messages=[(pack_value(value), 0) for value in values], gone=gone)
         topic.start.value = start
+        self.store.topics.table[pack_name(name)] = topic
         self.store.topics.ever.setdefault(pack_name(name), []).append(topic)
         return self
 

@@ -190,6 +190,12 @@ class TestTopics:
         history.add("read_topic", None, (5, 0, "a")).add("delete_topic", None, True)
         history.add("read_topic", 6, TopicDeleted("x")).add("read_topic", None, (9, 0, "b")).check()
 
+    def test_what_was_never_deleted_is_not_said_to_be(self) -> None:
+        history = History().published("x", "a", start=5).published("x", "b", start=9)
+        history.add("delete_topic", None, True).add("read_topic", None, (9, 0, "b"))
+        history.add("read_topic", 10, TopicDeleted("x"))
+        history.rejected("topics", "a deletion that never was")
+
     def test_what_is_kept_for_a_time_is_not_missed_before(self) -> None:
         def missed_at(until: float) -> History:
             history = History().published("aged400", "a", "b", "c", start=5, gone=2)

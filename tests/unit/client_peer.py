@@ -84,12 +84,15 @@ class Peer:
     hello      from (connection number, options) to the answer; None stays silent
     answers    from a request to the messages to send back, now
     keep_alive whether keep-alives are answered
+    follow     from a request [id, "follow", …] to the messages to send back, now
     """
 
     hello: Callable[[int, dict[str, Any]], list[Any] | None] = lambda number, options: welcome()
     answers: Callable[[Request], Answers] = granted
     keep_alive: bool = True
+    follow: Callable[[list[Any]], Answers] = lambda message: []
     requests: list[Request] = field(default_factory=list)
+    follows: list[list[Any]] = field(default_factory=list)
     hellos: list[dict[str, Any]] = field(default_factory=list)
     keep_alives: int = 0
     connections: list[_PeerConnection] = field(default_factory=list)
@@ -136,6 +139,9 @@ class Peer:
                 connection.send(reply)
                 if reply[2] != Code.OK:
                     connection.transport.close()
+        elif message[1] == "follow":
+            self.follows.append(message)
+            connection.send(*self.follow(message))
         elif message[0] < 0:
             self.keep_alives += 1
             if self.keep_alive:

@@ -21,7 +21,7 @@ PAIRS = [
     )
 ]
 ONLY_AIO: dict[type, set[str]] = {  # what the asyncio objects use, and what threads cannot have
-    aio.Client: {"request", "core"},
+    aio.Client: {"request", "follow", "core"},
     aio.Sub: {"subscribe"},
     **{kind: {"guard"} for kind in (aio.Lock, aio.RLock, aio.MultiLock, aio.Semaphore, aio.Claim)},
     aio.RWLock: {"guard_read", "guard_write"},

@@ -242,3 +242,69 @@ def test_a_topic_of_a_deleted_one_has_no_deadline_of_it() -> None:
     publish(client, b"2", keep=[100, 1000, 50])
     harness.let_pass(1)
     assert len(read(harness, 0)[1][2]) == 1
+
+
+def test_an_older_state_waits_for_an_offset_that_it_does_not_know_yet() -> None:
+    newer, older = Harness(), Harness()
+    publisher, same = newer.open(), older.open()
+    offset = publish(publisher, b"1")
+    assert older.machine.follow_topic(T, offset, 10) is None
+    publish(same, b"1")
+    assert older.machine.follow_topic(T, offset, 10) == (Code.OK, [offset + 1, 0, [b"1"]])
+    assert older.machine.follow_topic(T, offset + 1, 10) is None
+
+
+def test_an_older_state_knows_what_was_deleted() -> None:
+    harness = Harness()
+    client = harness.open()
+    offset = publish(client, b"1", b"2")
+    client.send(DELETE, T)
+    for one in (offset, offset + 1, offset + 2):
+        assert harness.machine.follow_topic(T, one, 10) == (Code.CLOSED, None)
+    next_offset = publish(client, b"3")
+    assert harness.machine.follow_topic(T, offset, 10) == (Code.CLOSED, None)
+    assert harness.machine.follow_topic(T, next_offset, 10) == (Code.OK, [next_offset + 1, 0, [b"3"]])
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_a_reader_between_states_of_any_age_sees_each_topic_in_order(seed: int) -> None:
+    rng = random.Random(seed)
+    harnesses = [Harness(), Harness(), Harness()]  # the first one is never behind
+    publishers = [harness.open() for harness in harnesses]
+    script: list[list[bytes]] = []  # what to publish; nothing: delete
+    done = [0, 0, 0]
+    log: dict[int, bytes] = {}
+    deleted_until = 0  # the last topic that was deleted had offsets up to this one
+    offset = seen = deletions_seen = 0
+
+    def advance(place: int) -> None:
+        nonlocal deleted_until
+        values = script[done[place]]
+        done[place] += 1
+        if values:
+            log.update(enumerate(values, publish(publishers[place], *values)))
+        else:
+            publishers[place].send(DELETE, T)
+            deleted_until = max(log, default=0) + 1 if place == 0 else deleted_until
+
+    for step in range(400):
+        if rng.random() < 0.3:
+            script.append([b"%d.%d" % (step, k) for k in range(rng.choice((0, 1, 1, 2, 3)))])
+        while done[0] < len(script):
+            advance(0)
+        if done[laggard := rng.randrange(1, 3)] < len(script):
+            advance(laggard)
+        if not offset:
+            offset = status(harnesses[0])[1]
+            continue
+        answer = rng.choice(harnesses).machine.follow_topic(T, offset, 2)
+        if answer is not None and answer[0] == Code.CLOSED:
+            assert offset <= deleted_until
+            offset, deletions_seen = 0, deletions_seen + 1
+        elif answer is not None:
+            following, missed, values = answer[1]
+            assert (missed, following) == (0, offset + len(values))
+            assert values == [log[offset + k] for k in range(len(values))]
+            offset, seen = following, seen + len(values)
+    assert seen > 10
+    assert deletions_seen > 0

@@ -50,6 +50,7 @@ async def _read_topic(caller: Caller, step: Step, value: str) -> None:
                 caller.fail("topics", f"{record} moved the subscription from {before}")
             return
         if isinstance(record.result, TopicDeleted):
+            record.argument = subscription.offset  # which it may have learned during the call
             caller.objects.end_subscription(*place)
             kept.pop(place, None)
             return

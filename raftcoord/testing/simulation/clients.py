@@ -119,7 +119,7 @@ class ClientHost:
         core = await client._open()
         watch_exchange(core.exchange, self._oracle, self._scheduler.check)
         _watch_callers(core.exchange, self.impatient, self._given_up)
-        self._objects = objects = Objects(client)
+        self._objects = objects = Objects(client, self._number)
         callers = [Caller(self, objects, thread, STEPS).run() for thread in range(len(self.plan.threads))]
         await asyncio.gather(*callers)
         self._objects = None  # what is given up by closing is not believed in

@@ -35,10 +35,15 @@ class Belief(NamedTuple):
 
 
 class Objects:
-    """The handles of one client process."""
+    """The handles of one client process.
 
-    def __init__(self, client: aio.Client) -> None:
+    Args:
+        number: of its host; every other thread of it reads topics from followers.
+    """
+
+    def __init__(self, client: aio.Client, number: int) -> None:
         self._client = client
+        self._number = number
         self._variables: dict[str, aio.Variable] = {}
         self._queues: dict[str, aio.Queue] = {}
         self._events: dict[str, aio.Event] = {}
@@ -90,7 +95,11 @@ class Objects:
         key = thread, name
         if key not in self._subscriptions:
             self._subscriptions[key] = aio.Sub(
-                name, "start" if begin is None else begin, client=self._client, prefetch=PREFETCH
+                name,
+                "start" if begin is None else begin,
+                client=self._client,
+                prefetch=PREFETCH,
+                read_from_followers=(self._number + thread) % 2 == 0,
             )
         return self._subscriptions[key]
 

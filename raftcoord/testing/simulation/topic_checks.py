@@ -6,7 +6,8 @@ Invariants of what is checked:
   2. A message that somebody read is the log's of that offset.
   3. A reader goes on where it stood, also after it was started again: the next message is that of the next
      offset, but for those that it was told to have missed, which the topic has not retained.
-  4. What is kept for a time is not missed before that time is over, where no replica's clock is fast.
+  4. A reader is told of a deletion only if the topic at whose offset it stood was deleted.
+  5. What is kept for a time is not missed before that time is over, where no replica's clock is fast.
 """
 
 from __future__ import annotations
@@ -51,7 +52,8 @@ def check_topics(records: list[Record], store: Store, fair_clocks: bool = False)
     }
     for (_, _, name), reads in readers.items():
         log = messages.get(pack_name(name), {})
-        _check_reader(reads, log)
+        topic = store.topics.table.get(pack_name(name))
+        _check_reader(reads, log, None if topic is None else topic.start.value)
         age_ms = number_in(name, "aged")
         if age_ms and fair_clocks:
             _check_age(reads, log, published_at, age_ms / 1000)
@@ -75,12 +77,15 @@ def _check_publish(record: Record, log: _Messages) -> None:
         raise Violation("topics", f"{record}: the log has it under {offsets}")
 
 
-def _check_reader(reads: list[Record], log: _Messages) -> None:
+def _check_reader(reads: list[Record], log: _Messages, start: int | None) -> None:
+    """Check the reads of one reader; `start` is the first offset of the topic that was never deleted."""
     following: int | None = None  # the offset at which the reader stands; None when it begins
     for read in reads:
         if read.outcome is not Outcome.OK:
             continue
         if isinstance(read.result, Rejected):  # deleted: it begins anew
+            if start is not None and read.argument >= start:
+                raise Violation("topics", f"{read} was told of a deletion that never was")
             following = None
             continue
         offset, missed, _ = read.result

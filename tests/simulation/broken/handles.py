@@ -34,6 +34,18 @@ def missed_messages_not_told() -> Iterator[None]:
 
 
 @variant
+def answer_from_an_earlier_place_taken() -> Iterator[None]:
+    """A subscription takes what a follower answered to a read from where it stood before."""
+    follow = Sub._follow
+
+    async def broken(self: Any, offset: int, timeout_s: float | None) -> Any:
+        return await follow(self, offset if self._following is None else self._following.offset, timeout_s)
+
+    with patched(Sub, _follow=broken):
+        yield
+
+
+@variant
 def offset_moves_before_the_message() -> Iterator[None]:
     """A subscription moves on when it asks, and not when it has a message."""
     get = Sub.get
