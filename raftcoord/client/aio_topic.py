@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from raftcoord.client.aio_client import Client
 from raftcoord.client.aio_queue import pack_items
+from raftcoord.client.deadline import Deadline
 from raftcoord.client.errors import TopicDeleted
 from raftcoord.client.handle import Errors, Handle
 from raftcoord.client.timeouts import Timeout, parse_duration_ms, parse_timeout
@@ -239,8 +240,7 @@ class Sub(Handle):
             TopicDeleted: the topic was deleted while the call waited.
         """
         deadline = self._deadline(timeout)
-        if self._offset is None:
-            await self.subscribe(deadline.left_s())
+        await self._begin(deadline)
         while not self._messages:
             await self._fetch(deadline.left_s())
         assert self._offset is not None
@@ -252,6 +252,19 @@ class Sub(Handle):
 
     async def __anext__(self) -> Any:
         return await self.get()
+
+    async def _begin(self, deadline: Deadline) -> None:
+        """Subscribe as a part of waiting for a message."""
+        while self._offset is None:
+            left_s = deadline.left_s()
+            try:
+                await self.subscribe(left_s)
+            except CallTimeout:
+                if left_s is not None:
+                    raise
+            except SessionLost:
+                if self._client.closed:
+                    raise
 
     async def _fetch(self, timeout: Timeout) -> None:
         """Take in what there is from the present offset on; do nothing when another task was quicker."""

@@ -33,8 +33,7 @@ class StoredSub(aio.Sub):
     async def fill(self, timeout_s: float | None) -> None:
         """Return once there are messages in `ready`."""
         deadline = Deadline(timeout_s, asyncio.get_running_loop().time, self._what)
-        if self._offset is None:
-            await self.subscribe(deadline.left_s())
+        await self._begin(deadline)
         while not self.ready:
             if not self._messages:
                 await self._fetch(deadline.left_s())

@@ -66,6 +66,25 @@ def test_a_subscription_begins_where_it_was_awaited() -> None:
     play(scenario, Peer(answers=topic.script()))
 
 
+@pytest.mark.parametrize("kind", ["silent", "session lost"])
+def test_waiting_for_a_message_begins_however_long_that_takes(kind: str) -> None:
+    async def scenario(peer: Peer, client: aio.Client) -> None:
+        reading = asyncio.create_task(aio.Sub("t", "start", client).get())
+        await peer.until(lambda peer: len(peer.of(_O.TOPIC_STATUS)) == 1)
+        if kind == "session lost":
+            await lose_session(peer, client, session=9)
+        else:
+            await peer.until(lambda peer: len(peer.of(_O.TOPIC_STATUS)) == 2)
+        peer.answers = Topic(7, 40).script()
+        peer.connections[-1].transport.abort()  # what is unanswered is asked again
+        assert await reading == 7
+        peer.answers = nothing
+        with pytest.raises(CallTimeout):
+            await aio.Sub("t", "start", client).get("20ms")
+
+    play(scenario, Peer(answers=nothing), timeout="100ms")
+
+
 def test_messages_are_fetched_in_batches_and_a_cancelled_get_loses_none() -> None:
     async def scenario(peer: Peer, client: aio.Client) -> None:
         sub = aio.Sub("t", 10, client, prefetch=4)
