@@ -108,10 +108,9 @@ class FollowerReads:
             return self._connection
 
     def _order(self) -> list[str]:
-        """Return the addresses in the order to try: at random, but those to be avoided last."""
-        avoided = (self._left, self._leader())
-        rng = self._runtime.rng
-        return sorted(self._addresses, key=lambda address: (address in avoided, rng.random()))
+        """Return the addresses in the order to try: at random, then the one that was left, the leader last."""
+        left, leader, rng = self._left, self._leader(), self._runtime.rng
+        return sorted(self._addresses, key=lambda address: (address == leader, address == left, rng.random()))
 
     async def _connect(self, address: str) -> bool:
         try:
