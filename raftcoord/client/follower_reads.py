@@ -108,7 +108,7 @@ class FollowerReads:
             return self._connection
 
     def _order(self) -> list[str]:
-        """Return the addresses in the order to try: at random, then the one that was left, the leader last."""
+        """Return the addresses as they are tried: at random, then the one that was left, then the leader."""
         left, leader, rng = self._left, self._leader(), self._runtime.rng
         return sorted(self._addresses, key=lambda address: (address == leader, address == left, rng.random()))
 
