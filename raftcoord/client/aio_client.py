@@ -200,6 +200,7 @@ class Client:
     async def follow(self, name: bytes, offset: int, count_max: int) -> asyncio.Task[tuple[int, Any] | None]:
         """Begin to read a topic from whichever replica; see `FollowerReads.read`."""
         core = await self._open()
+        core.start()
         return core.follower_reads.read(name, offset, count_max)
 
     @property

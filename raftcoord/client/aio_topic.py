@@ -20,7 +20,7 @@ from raftcoord.client.deadline import Deadline
 from raftcoord.client.errors import TopicDeleted
 from raftcoord.client.handle import Errors, Handle
 from raftcoord.client.timeouts import Timeout, parse_duration_ms, parse_timeout
-from raftcoord.protocol.errors import CallTimeout, ClientClosed, Code, SessionLost
+from raftcoord.protocol.errors import CallTimeout, Code, SessionLost
 from raftcoord.protocol.operations import (
     BATCH_ITEMS_MAX,
     SEQUENCE_MAX,
@@ -182,6 +182,7 @@ class Sub(Handle):
         self._on_missed = on_missed
         self._read_from_followers = read_from_followers
         self._following: _Following | None = None
+        self._is_vouched_for = not isinstance(from_offset, int)  # no leader was asked about that offset yet
         self._offset = from_offset if isinstance(from_offset, int) else None
         self._messages: deque[bytes] = deque()
         self._missed = 0
@@ -285,29 +286,46 @@ class Sub(Handle):
 
     async def _read(self, offset: int | None, timeout: Timeout) -> Any:
         """Return what there is at an offset; None when that has to be asked again."""
-        # Offset 0 is "from the first message on": only the leader knows for sure whether there was one.
-        if offset and self._read_from_followers and timeout != 0:
-            return await self._follow(offset, parse_timeout(timeout))
-        return await self._wait(_READ, timeout, offset, self._prefetch)
+        # Offset 0 is where the topic begins, which only the leader knows.
+        if not (self._read_from_followers and offset) or timeout == 0:
+            return await self._wait(_READ, timeout, offset, self._prefetch)
+        if not self._is_vouched_for:
+            return await self._vouch(offset, parse_timeout(timeout))
+        return await self._follow(offset, parse_timeout(timeout))
+
+    async def _vouch(self, offset: int, timeout_s: float | None) -> Any:
+        """As `_read`, from the leader, without waiting: is the offset one of this store?"""
+        try:
+            arguments = (self._key, offset, self._prefetch, False)
+            code, payload = await self._client.request(_READ, arguments, timeout_s)
+        except CallTimeout:
+            if timeout_s is not None:
+                raise
+            return None
+        if code and code != Code.EMPTY:
+            self._refuse(code, payload)
+        self._is_vouched_for = True
+        return payload
 
     async def _follow(self, offset: int, timeout_s: float | None) -> Any:
         """As `_read`, from any replica. What one call began and did not await is there for the next one."""
         following = self._following
-        if following is None or following.loop is not asyncio.get_running_loop():
+        if (
+            following is None
+            or following.offset != offset
+            or following.loop is not asyncio.get_running_loop()
+        ):
             task = await self._client.follow(self._key, offset, self._prefetch)
             following = self._following = _Following(offset, task)
         await asyncio.wait({following.task}, timeout=timeout_s)
         if not following.task.done():
-            raise CallTimeout(f"{self._what}: there is no message")
+            raise CallTimeout(f"{self._what}: the time was over")
         if self._following is following:
             self._following = None
         if following.task.cancelled():
-            raise ClientClosed("the client is closed")
-        answer = following.task.result()
-        if answer is None or following.offset != offset or answer[0] == Code.EMPTY:
-            return None
-        code, payload = answer
-        if code:
+            raise SessionLost("the client was closed")
+        code, payload = following.task.result() or (Code.EMPTY, None)
+        if code and code != Code.EMPTY:
             self._refuse(code, payload)
         return payload
 

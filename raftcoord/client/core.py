@@ -63,7 +63,7 @@ class Core:
         self._on_lost: dict[object, Callable[[], None]] = {}
         self._attach_waiters: list[asyncio.Future[None]] = []
         self.exchange = Exchange(self, self._new_session(), timeout_s, runtime)
-        self.follower_reads = FollowerReads(addresses, runtime, lambda: self._link.address)
+        self.follower_reads = FollowerReads(addresses, runtime, lambda: self._link.server)
 
     def __repr__(self) -> str:
         return f"<Core {self.state.value} {self._link!r} {self.exchange!r}>"

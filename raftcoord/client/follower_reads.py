@@ -1,8 +1,10 @@
 """Reads of topics that any replica may answer, over a connection of their own to one that does not lead.
 
 Invariants:
-  1. Every read ends within bounded time: with an answer, or with None when another one is worth a try.
-  2. A replica that is out of touch with its leader, silent or gone is left for another one.
+  1. A read is answered, or ends with None within bounded time: another one is then worth a try.
+  2. A replica that is out of touch with its leader, silent or gone is left, and the others are asked before
+     it is asked again.
+  3. However many reads there are, there is one attempt to connect at a time, and one pause between attempts.
 """
 
 from __future__ import annotations
@@ -10,12 +12,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from raftcoord.client.addresses import Addresses
 from raftcoord.client.backoff import Backoff
 from raftcoord.client.connection import Connection
-from raftcoord.client.hello import is_hello, say_hello
+from raftcoord.client.hello import HOPELESS, is_hello, say_hello
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.frames import encode_frame
 from raftcoord.protocol.operations import FOLLOW_HOLD_S
@@ -25,121 +28,212 @@ _log = logging.getLogger(__name__)
 
 TRY_LIMIT_S: Final = 1.0  # for connecting and hello together
 ANSWER_LIMIT_S: Final = FOLLOW_HOLD_S + 1.0
+BUSY_PAUSE_S: Final = 0.1
+IDLE_S: Final = 60.0  # after so long without a read the connection is closed
+STAY_S: Final = 30.0  # how long a replica that leads is put up with before others are tried again
 
 Answer: TypeAlias = "tuple[int, Any]"  # code, payload
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Follower:
+    """A replica that took the connection."""
+
+    connection: Connection
+    server: object  # the name by which it goes
+    since: float
+
+
 class FollowerReads:
-    """All such reads of one client; belongs to the event loop that it is used on first.
+    """All such reads of one client; belongs to one event loop.
 
     Args:
-        leader: returns the address that the client's session is attached at, which is asked last.
+        leader: returns the name of the replica at which the client's session is attached, which is asked
+            only when no other one serves.
     """
 
-    def __init__(self, addresses: Addresses, runtime: Runtime, leader: Callable[[], str | None]) -> None:
+    def __init__(self, addresses: Addresses, runtime: Runtime, leader: Callable[[], object]) -> None:
         self._addresses = addresses
         self._runtime = runtime
         self._leader = leader
         self._backoff = Backoff(runtime.rng)
-        self._connecting = asyncio.Lock()
-        self._connection: Connection | None = None
-        self._left: str | None = None  # the address that disappointed last
+        self._pauses = False  # before the next attempt: what the last one found has not answered
+        self._attempt: asyncio.Task[None] | None = None
+        self._follower: _Follower | None = None
+        self._disappointing: dict[str, None] = {}  # addresses, since a replica last answered
+        self._refusal: Answer | None = None  # of every replica, and for good
         self._open: dict[int, asyncio.Future[Answer | None]] = {}
         self._last_id = 0
-        self._tasks: dict[asyncio.Task[Answer | None], None] = {}
+        self._reads: dict[asyncio.Task[Answer | None], None] = {}
+        self._idle_timer: asyncio.TimerHandle | None = None
+        self.problem = "no attempt was made yet"
 
     def __repr__(self) -> str:
-        return f"<FollowerReads open={len(self._open)} {self._connection!r}>"
+        return f"<FollowerReads open={len(self._open)} {self._follower!r} problem={self.problem!r}>"
 
     def read(self, name: bytes, offset: int, count_max: int) -> asyncio.Task[Answer | None]:
         """Begin to read a topic on from an offset above 0; see invariant 1. Cancelled by `close` only."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
         task = asyncio.get_running_loop().create_task(self._read(name, offset, count_max))
-        self._tasks[task] = None
-        task.add_done_callback(lambda task: self._tasks.pop(task, None))
+        self._reads[task] = None
+        task.add_done_callback(self._read_done)
         return task
 
     async def close(self) -> None:
         """End all reads and close the connection."""
-        tasks = list(self._tasks)
+        tasks: list[asyncio.Task[Any]] = [*self._reads]
+        if self._attempt is not None:
+            tasks.append(self._attempt)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._connection is not None:
-            self._connection.close()
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        self._hang_up()
+
+    def _read_done(self, task: asyncio.Task[Answer | None]) -> None:
+        del self._reads[task]
+        if not self._reads and self._follower is not None:
+            self._idle_timer = asyncio.get_running_loop().call_later(IDLE_S, self._hang_up)
 
     async def _read(self, name: bytes, offset: int, count_max: int) -> Answer | None:
-        connection = await self._connected()
-        answer = None
-        if connection is not None:
-            answer = await self._ask(connection, ["follow", name, offset, count_max])
-        if answer is None or answer[0] == Code.BUSY:
-            await asyncio.sleep(self._backoff.next_s())
+        follower = await self._connected()
+        if follower is None:
+            return self._refusal
+        answer = await self._ask(follower, ["follow", name, offset, count_max])
+        if answer is None:
             return None
+        if answer[0] == Code.NOT_LEADER:
+            self._leave(follower, "it is out of touch with its leader, or far behind")
+            return None
+        if answer[0] == Code.BUSY:
+            await asyncio.sleep(BUSY_PAUSE_S * (0.5 + self._runtime.rng.random()))
+            return None
+        self._disappointing.clear()
+        self._pauses = False
         self._backoff.reset()
         return answer
 
-    async def _ask(self, connection: Connection, request: list[Any]) -> Answer | None:
+    async def _ask(self, follower: _Follower, request: list[Any]) -> Answer | None:
         self._last_id -= 1
         identifier = self._last_id
         future: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._open[identifier] = future
-        connection.send(encode_frame([identifier, *request]))
+        follower.connection.send(encode_frame([identifier, *request]))
         try:
             async with asyncio.timeout(ANSWER_LIMIT_S):
-                answer = await future
+                return await future
         except TimeoutError:
-            self._leave(connection, "it is silent")
+            self._leave(follower, "it is silent")
             return None
         finally:
-            self._open.pop(identifier, None)
-        if answer is not None and answer[0] == Code.NOT_LEADER:
-            self._leave(connection, "it knows no leader")
-            return None
-        return answer
+            del self._open[identifier]
 
     # The connection
 
-    async def _connected(self) -> Connection | None:
-        async with self._connecting:
-            if self._connection is None:
-                for address in self._order():
-                    if await self._connect(address):
-                        break
-            return self._connection
+    async def _connected(self) -> _Follower | None:
+        """Return who serves, after at most one attempt to find somebody."""
+        follower = self._follower
+        if follower is not None and self._is_due(follower):
+            _log.info("follower_leads address=%s", follower.connection.address)
+            self._hang_up()
+        if self._follower is None:
+            if self._attempt is None:
+                self._attempt = asyncio.get_running_loop().create_task(self._find())
+            await asyncio.wait({self._attempt})
+        return self._follower
 
-    def _order(self) -> list[str]:
-        """Return the addresses as they are tried: at random, then the one that was left, then the leader."""
-        left, leader, rng = self._left, self._leader(), self._runtime.rng
-        return sorted(self._addresses, key=lambda address: (address == leader, address == left, rng.random()))
+    def _is_due(self, follower: _Follower) -> bool:
+        leads = follower.server == self._leader() and len(self._addresses) > 1
+        return leads and self._runtime.clock.now() - follower.since > STAY_S
 
-    async def _connect(self, address: str) -> bool:
+    async def _find(self) -> None:
+        """Try every address once: at random, those that disappointed last; a leader is better than these."""
+        try:
+            if self._pauses:
+                await asyncio.sleep(self._backoff.next_s())
+            self._pauses = True
+            self._refusal = None
+            await self._try_all()
+        finally:
+            self._attempt = None
+
+    async def _try_all(self) -> None:
+        rng, disappointing = self._runtime.rng, self._disappointing
+        leading: _Follower | None = None
+        codes: list[int | None] = []
+        for address in sorted(self._addresses, key=lambda address: (address in disappointing, rng.random())):
+            if leading is not None and address in disappointing:
+                break
+            found = await self._try(address)
+            if not isinstance(found, _Follower):
+                codes.append(found)
+            elif found.server != self._leader():
+                self._take(found)
+                break
+            else:
+                leading = found
+        if self._follower is not None:
+            if leading is not None:
+                leading.connection.close()
+        elif leading is not None:
+            self._take(leading)
+        elif all(code in HOPELESS for code in codes) and codes[-1] is not None:
+            self._refusal = codes[-1], self.problem
+
+    async def _try(self, address: str) -> _Follower | int | None:
+        """Return the replica at an address, or the code of its refusal; None when it did not answer."""
         try:
             connection, message, _ = await say_hello(self._runtime, address, "observer", {}, TRY_LIMIT_S)
         except (TimeoutError, OSError, ValueError) as error:
-            _log.debug("follower_unreachable address=%s error=%r", address, error)
-            return False
-        if not (is_hello(message) and message[2] == Code.OK and connection.is_open):
-            connection.close()
-            return False
-        self._connection = connection
+            self.problem = f"{address}: {str(error) or type(error).__name__}"
+            return None
+        _, _, code, payload = message if is_hello(message) else (None, None, None, None)
+        if code == Code.OK and isinstance(payload, dict) and connection.is_open:
+            return _Follower(connection, payload.get("server"), self._runtime.clock.now())
+        connection.close()
+        if type(code) is int and code != Code.OK:
+            self.problem = f"{address}: {payload!r:.200} (code {code})"
+            return code
+        self.problem = f"{address}: it closed the connection, or answered with something that is no hello"
+        return None
+
+    def _take(self, follower: _Follower) -> None:
+        connection = follower.connection
+        if not connection.is_open:
+            return
+        self._follower = follower
         connection.on_message = self._on_message
-        connection.on_closed = lambda: self._on_closed(connection)
-        _log.info("follower_connected address=%s", address)
-        return True
+        connection.on_closed = lambda: self._on_closed(follower)
+        _log.info("follower_connected address=%s", connection.address)
 
-    def _leave(self, connection: Connection, reason: str) -> None:
-        if connection is self._connection:
-            _log.info("follower_left address=%s reason=%s", connection.address, reason)
-            connection.close()
+    def _leave(self, follower: _Follower, reason: str) -> None:
+        """Look for another replica."""
+        if follower is self._follower:
+            self.problem = f"{follower.connection.address}: {reason}"
+            _log.info("follower_left address=%s reason=%s", follower.connection.address, reason)
+            self._disappointing[follower.connection.address] = None
+            self._hang_up()
 
-    def _on_closed(self, connection: Connection) -> None:
-        self._connection = None
-        self._left = connection.address
+    def _hang_up(self) -> None:
+        """Close the connection; what is open on it is asked again."""
+        follower, self._follower = self._follower, None
+        if follower is not None:
+            follower.connection.close()
+
+    def _on_closed(self, follower: _Follower) -> None:
+        if follower is self._follower:  # which closed it, or died
+            self._follower = None
+            self.problem = f"{follower.connection.address}: the connection was lost"
+            self._disappointing[follower.connection.address] = None
         for future in self._open.values():
             if not future.done():
                 future.set_result(None)
 
     def _on_message(self, message: Any) -> None:
+        follower = self._follower
         if (
             type(message) is list
             and len(message) == 3
@@ -150,5 +244,5 @@ class FollowerReads:
             future = self._open.get(identifier)
             if future is not None and not future.done():
                 future.set_result((code, payload))
-        elif self._connection is not None:
-            self._leave(self._connection, "it sent something that is no answer")
+        elif follower is not None:
+            self._leave(follower, "it sent something that is no answer")

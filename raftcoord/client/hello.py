@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Final
 
 from raftcoord.client.addresses import split_address
 from raftcoord.client.connection import Connection
+from raftcoord.protocol.errors import Code
 from raftcoord.protocol.frames import MAGIC, PROTOCOL_VERSION, encode_frame
 from raftcoord.runtime import Runtime
+
+HOPELESS: Final = frozenset(
+    {Code.UNSUPPORTED_VERSION, Code.UNAUTHENTICATED, Code.MALFORMED}
+)  # refusals for good
 
 
 async def say_hello(

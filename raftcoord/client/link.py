@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 from raftcoord.client.addresses import ADDRESSES_MAX, Addresses, split_address
 from raftcoord.client.backoff import Backoff
 from raftcoord.client.connection import Connection
-from raftcoord.client.hello import is_hello, say_hello
+from raftcoord.client.hello import HOPELESS, is_hello, say_hello
 from raftcoord.client.session_state import Session
 from raftcoord.protocol.errors import Code, RaftcoordError, exception_for
 from raftcoord.runtime import Runtime
@@ -27,7 +27,6 @@ _log = logging.getLogger(__name__)
 TRY_LIMIT_FIRST_S: Final = 0.5  # for connecting and hello together
 TRY_LIMIT_LAST_S: Final = 4.0
 LIFETIME_MIN_S: Final = 0.1  # a connection that ends earlier counts as a failed attempt
-_HOPELESS: Final = frozenset({Code.UNSUPPORTED_VERSION, Code.UNAUTHENTICATED, Code.MALFORMED})
 
 
 class LinkOwner(Protocol):
@@ -76,14 +75,10 @@ class Link:
         self._task: asyncio.Task[None] | None = None
         self._gone: asyncio.Event | None = None
         self.last_problem = "no attempt was made yet"
+        self.server: object = None  # the name of the replica that attached a session last
 
     def __repr__(self) -> str:
         return f"<Link {','.join(self._addresses)} {self._connection!r} problem={self.last_problem!r}>"
-
-    @property
-    def address(self) -> str | None:
-        """Where the session is attached at the moment."""
-        return None if self._connection is None else self._connection.address
 
     def start(self) -> None:
         """Keep a connection from now on; does nothing when already started."""
@@ -151,7 +146,7 @@ class Link:
                 if hint in queue:
                     queue.remove(hint)
                 queue.appendleft(hint)
-        if all(refusal.code in _HOPELESS for refusal in refusals):
+        if all(refusal.code in HOPELESS for refusal in refusals):
             last = refusals[-1]
             assert last.code is not None
             self._owner.on_refused(exception_for(last.code, f"{self.last_problem}"))
@@ -188,11 +183,15 @@ class Link:
         except (OSError, ValueError) as error:
             self._try_limits_s.pop(address, None)
             return _Refusal(None, str(error) or type(error).__name__)
-        self._try_limits_s.pop(address, None)
-        refusal = self._judge(message, session, connection, sent_at)
-        if refusal is not None:
-            connection.close()
-        return refusal
+        attached = False
+        try:
+            self._try_limits_s.pop(address, None)
+            refusal = self._judge(message, session, connection, sent_at)
+            attached = refusal is None
+            return refusal
+        finally:
+            if not attached:
+                connection.close()
 
     def _options(self, session: Session) -> dict[str, Any]:
         return {
@@ -218,9 +217,10 @@ class Link:
         if not connection.is_open:
             return _Refusal(None, "closed the connection after its hello")
         try:
+            self.server = payload["server"]
             granted_id, ttl_s = int(payload["session"]), int(payload["ttl_ms"]) / 1000
             connection.frame_bytes_max = int(payload["frame_bytes_max"])
-        except (TypeError, KeyError, ValueError):
+        except (TypeError, KeyError, ValueError, OverflowError):
             return _Refusal(None, "answered the hello with a malformed welcome")
         if granted_id <= 0 or ttl_s <= 0 or session.id not in (0, granted_id):
             return _Refusal(None, "answered the hello for another session")

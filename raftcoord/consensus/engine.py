@@ -208,13 +208,13 @@ class RaftEngine:
             return None
         return self._parts.transport.client_addresses.get(leader)
 
-    async def transfer_leadership(self, target: str | None = None) -> bool:
-        """See `Engine.transfer_leadership`.
+    @property
+    def is_in_touch(self) -> bool:
+        """See `Engine.is_in_touch`."""
+        return self._running and self._parts.elections.leader_is_alive()
 
-        Raises:
-            NotLeaderError: this replica does not lead.
-            ValueError: `target` is no other member.
-        """
+    async def transfer_leadership(self, target: str | None = None) -> bool:
+        """See `Engine.transfer_leadership`."""
         if not self._running or self._core.role is not Role.LEADER:
             raise NotLeaderError("this replica does not lead")
         if target is not None and (target not in self.config.peers or target == self.config.name):
@@ -232,11 +232,7 @@ class RaftEngine:
             self._wake()
 
     async def snapshot(self) -> int:
-        """See `Engine.snapshot`.
-
-        Raises:
-            FatalError: the engine has failed or is not running.
-        """
+        """See `Engine.snapshot`."""
         if not self._running:
             raise FatalError("the engine is not running")
         return await self._compaction.snapshot_now()

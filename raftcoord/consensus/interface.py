@@ -182,10 +182,23 @@ class Engine(Protocol):
     def leader_hint(self) -> str | None:
         """Return the client address of the leader as far as known, else None."""
 
+    @property
+    def is_in_touch(self) -> bool:
+        """Whether this replica leads, or heard its leader within the election timeout."""
+
     async def transfer_leadership(self, target: str | None = None) -> bool:
-        """Hand over to `target`, or to the most up-to-date follower; tell whether another now leads."""
+        """Hand over to `target`, or to the most up-to-date follower; tell whether another now leads.
+
+        Raises:
+            NotLeaderError: this replica does not lead.
+            ValueError: `target` is no other member.
+        """
 
     async def snapshot(self) -> int:
-        """Write a snapshot now and return its index; joins one that is under way."""
+        """Write a snapshot now and return its index; joins one that is under way.
+
+        Raises:
+            FatalError: the engine has failed or is not running.
+        """
 
     def status(self) -> EngineStatus: ...

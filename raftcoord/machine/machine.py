@@ -298,6 +298,10 @@ class Machine:
         """See `Topics.follow`: what a subscriber may read here whether this replica leads or not."""
         return self._topics.follow(name, offset, count_max)
 
+    def has_reached(self, name: bytes, offset: int) -> bool:
+        """See `Topics.has_reached`: whether this replica is new enough for a subscriber that stands there."""
+        return self._topics.has_reached(name, offset)
+
     def _session_names(self, identifiers: list[int]) -> Result:
         known = (self._context.sessions.get(identifier) for identifier in identifiers)
         return OK, ["" if session is None else session.client_name for session in known]

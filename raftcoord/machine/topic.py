@@ -227,14 +227,18 @@ class Topics(ObjectKind[Topic]):
     def follow(self, name: bytes, offset: int, count_max: int) -> Result | None:
         """Read on from an offset above 0, in a state that may be older than the one that the offset is from.
 
-        None while there is nothing to read, or while this state does not know of the offset yet. That is told
-        from a topic that was deleted by the counter of the store: it is past every offset that was given out.
+        None while there is nothing to read, or while this state has not reached the offset.
+        """
+        return self._query_read(name, offset, count_max, True) if self.has_reached(name, offset) else None
+
+    def has_reached(self, name: bytes, offset: int) -> bool:
+        """Whether this state is new enough to know what is at an offset above 0 that another one gave out.
+
+        Where there is no topic, the counter of the store tells one that was deleted from one that is yet to
+        be made: it is past every offset that was given out.
         """
         topic = self.table.get(name)
-        start = 0 if topic is None else topic.start
-        if not start and self.context.number < offset:
-            return None
-        return self._query_read(name, offset, count_max, True)
+        return offset <= (topic.next_offset if topic is not None and topic.start else self.context.number)
 
     def _status(self, name: bytes) -> Result:
         topic = self.table.get(name)

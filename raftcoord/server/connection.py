@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
         self.peer = "?"
         self.connected_at = self.heard_at = gateway.clock.now()
         self.unanswered: set[int] = set()  # sequences without any answer; bounded by in_flight_max
-        self.waiting: set[int] = set()  # registered waits; bounded by the machine, per session
+        self.waiting: set[int] = set()  # registered waits of the session, which the machine bounds
 
     def __repr__(self) -> str:
         session = self.entry.identifier if self.entry is not None else None
@@ -206,10 +206,9 @@ class Connection(asyncio.Protocol):
 
     on_result = answer
 
-    def keep_waiting(self, sequence: int) -> None:
-        """A request will be answered by `complete`, whenever that is; it does not count as in flight."""
+    def set_aside(self, sequence: int) -> None:
+        """A request that may wait for long does not count as in flight any more."""
         self.unanswered.discard(sequence)
-        self.waiting.add(sequence)
         if self._reading_paused:
             self._update_reading()
 

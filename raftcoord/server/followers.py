@@ -6,111 +6,124 @@ therefore gets the right messages from every replica; from one that lags they on
 Invariants:
   1. Nothing is served that is not committed and applied here.
   2. Every request is answered within `FOLLOW_HOLD_S`; one that finds this replica out of touch with its
-     leader is turned away, so that nobody waits for long where nothing arrives.
+     leader, or behind the subscriber all that time, is turned away, so that nobody waits for long where
+     nothing arrives.
+  3. What waits is bounded for each connection and for all, and goes with its connection.
 """
 
 from __future__ import annotations
 
+import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+from raftcoord.machine import Machine
 from raftcoord.machine.outcome import Result
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import FOLLOW_HOLD_S, Operation
-from raftcoord.runtime import Clock
 from raftcoord.server.connection import Connection
-from raftcoord.server.deadlines import Deadlines
 from raftcoord.server.metrics import Metrics
 
 WAITS_MAX: Final = 10_000  # of one connection
 WAITS_IN_ALL_MAX: Final = 200_000
 
-_OUT_OF_TOUCH: Final[Result] = (int(Code.NOT_LEADER), "this replica knows no leader to follow")
 _NOTHING: Final[Result] = (int(Code.EMPTY), None)
+_GO_ELSEWHERE: Final[Result] = (int(Code.NOT_LEADER), None)
+_TOO_MANY: Final[Result] = (int(Code.BUSY), "too many subscribers wait here")
+_CONGESTED: Final[Result] = (int(Code.BUSY), "answers are not being read")
 
 
 @dataclass(slots=True, eq=False)
 class _Wait:
-    """A request that waits for a message."""
+    """A request that waits for a message. `until` is in seconds of the event loop."""
 
     connection: Connection
     identifier: int
     name: bytes
     offset: int
     count_max: int
-    until: float | None  # None once it is answered
+    until: float
 
 
 class Followers:
     """The waiting requests of one replica.
 
     Args:
-        follow: answers from the state machine, None while there is nothing to read.
-        in_touch: whether this replica is a leader or connected to one.
+        in_touch: whether this replica leads, or hears its leader.
         on_change: called, inside the engine, when `settle` has something to do; it only schedules.
     """
 
     __slots__ = (
+        "_by_connection",
+        "_by_name",
         "_changed",
-        "_clock",
-        "_count",
-        "_deadlines",
-        "_follow",
         "_in_touch",
+        "_machine",
         "_metrics",
         "_on_change",
+        "_timer",
         "_waits",
     )
 
     def __init__(
         self,
         *,
-        follow: Callable[[bytes, int, int], Result | None],
+        machine: Machine,
         in_touch: Callable[[], bool],
         on_change: Callable[[], None],
-        clock: Clock,
         metrics: Metrics,
     ) -> None:
-        self._follow = follow
+        self._machine = machine
         self._in_touch = in_touch
         self._on_change = on_change
-        self._clock = clock
         self._metrics = metrics
-        self._waits: dict[bytes, dict[_Wait, None]] = {}
+        self._waits: OrderedDict[_Wait, None] = (
+            OrderedDict()
+        )  # in the order in which they end: all are held equally long
+        self._by_name: dict[bytes, dict[_Wait, None]] = {}
+        self._by_connection: dict[Connection, dict[int, _Wait]] = {}
         self._changed: dict[bytes, None] = {}
-        self._count = 0
-        self._deadlines: Deadlines[_Wait] = Deadlines(clock, lambda wait: wait.until, self._end)
+        self._timer: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Followers waiting={self._count} topics={len(self._waits)}>"
+        return f"<Followers waiting={len(self._waits)} topics={len(self._by_name)}>"
 
     def add(self, connection: Connection, identifier: int, name: bytes, offset: int, count_max: int) -> None:
         """Answer a checked request, now or when there is something to read."""
-        if not self._in_touch():
-            self._answer(connection, identifier, _OUT_OF_TOUCH)
-            return
-        answer = self._follow(name, offset, count_max)
+        waits = self._by_connection.get(connection, {})
+        answer = self._machine.follow_topic(name, offset, count_max) if self._in_touch() else _GO_ELSEWHERE
+        if identifier in waits:
+            answer = int(Code.MALFORMED), "a request with this id waits already"
+        elif answer is None and (len(waits) >= WAITS_MAX or len(self._waits) >= WAITS_IN_ALL_MAX):
+            answer = _TOO_MANY
         if answer is not None:
             self._answer(connection, identifier, answer)
-        elif len(connection.waiting) >= WAITS_MAX or self._count >= WAITS_IN_ALL_MAX:
-            connection.answer(identifier, Code.BUSY, "too many subscribers wait here")
-        else:
-            wait = _Wait(connection, identifier, name, offset, count_max, self._clock.now() + FOLLOW_HOLD_S)
-            connection.keep_waiting(identifier)
-            self._waits.setdefault(name, {})[wait] = None
-            self._count += 1
-            self._deadlines.add(wait)
+            return
+        until = asyncio.get_running_loop().time() + FOLLOW_HOLD_S
+        wait = _Wait(connection, identifier, name, offset, count_max, until)
+        connection.set_aside(identifier)
+        self._waits[wait] = None
+        self._by_name.setdefault(name, {})[wait] = None
+        self._by_connection.setdefault(connection, {})[identifier] = wait
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_at(until, self._end)
+
+    def forget(self, connection: Connection) -> None:
+        """A connection is gone, and what waited on it with it."""
+        for wait in list(self._by_connection.get(connection, {}).values()):
+            self._remove(wait)
 
     def note(self, name: bytes) -> None:
         """A topic has new messages or was deleted; may be called from inside the engine."""
-        if name in self._waits and name not in self._changed:
+        if name in self._by_name and name not in self._changed:
             self._changed[name] = None
             self._on_change()
 
     def note_all(self) -> None:
         """The whole state was replaced."""
-        for name in self._waits:
+        for name in self._by_name:
             self.note(name)
 
     def settle(self) -> None:
@@ -118,37 +131,50 @@ class Followers:
         changed, self._changed = self._changed, {}
         for name in changed:
             answers: dict[tuple[int, int], Result | None] = {}  # most of them stand at the same offset
-            for wait in list(self._waits.get(name, ())):
+            for wait in list(self._by_name.get(name, ())):
                 place = (wait.offset, wait.count_max)
                 if place not in answers:
-                    answers[place] = self._follow(name, *place)
+                    answers[place] = self._machine.follow_topic(name, *place)
                 answer = answers[place]
                 if answer is not None:
-                    self._finish(wait, answer)
+                    self._remove(wait)
+                    answer = _CONGESTED if wait.connection.is_congested else answer
+                    self._answer(wait.connection, wait.identifier, answer)
 
     def clear(self) -> None:
         """Forget everything: the connections are being closed."""
-        self._waits.clear()
-        self._count = 0
-        self._deadlines.clear()
+        for waits in (self._waits, self._by_name, self._by_connection, self._changed):
+            waits.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _end(self, due: list[_Wait]) -> None:
-        answer = _NOTHING if self._in_touch() else _OUT_OF_TOUCH
-        for wait in due:
-            self._finish(wait, answer)
+    def _end(self) -> None:
+        """Answer those who have waited long enough."""
+        loop, in_touch = asyncio.get_running_loop(), self._in_touch()
+        self._timer = None
+        while self._waits:
+            wait = next(iter(self._waits))
+            if wait.until > loop.time():
+                self._timer = loop.call_at(wait.until, self._end)
+                return
+            self._remove(wait)
+            is_fresh = in_touch and self._machine.has_reached(wait.name, wait.offset)
+            self._answer(wait.connection, wait.identifier, _NOTHING if is_fresh else _GO_ELSEWHERE)
 
-    def _finish(self, wait: _Wait, answer: Result) -> None:
-        waits = self._waits[wait.name]
-        del waits[wait]
-        if not waits:
-            del self._waits[wait.name]
-        self._count -= 1
-        wait.until = None
-        if wait.identifier in wait.connection.waiting:  # nobody waits on a connection that was closed
-            wait.connection.waiting.discard(wait.identifier)
-            self._answer(wait.connection, wait.identifier, answer)
+    def _remove(self, wait: _Wait) -> None:
+        del self._waits[wait]
+        _drop(self._by_name, wait.name, wait)
+        _drop(self._by_connection, wait.connection, wait.identifier)
 
     def _answer(self, connection: Connection, identifier: int, answer: Result) -> None:
         code, payload = answer
         self._metrics.operations[Operation.TOPIC_READ << 8 | code] += 1
         connection.answer(identifier, code, payload)
+
+
+def _drop(table: dict[Any, dict[Any, Any]], key: object, item: object) -> None:
+    entries = table[key]
+    del entries[item]
+    if not entries:
+        del table[key]

@@ -78,10 +78,9 @@ class Gateway:
         )
         self.reads = ReadQueue(engine=engine, on_barrier=self.schedule_delivery)
         self.followers = Followers(
-            follow=machine.machine.follow_topic,
-            in_touch=lambda: self.leader_hint() is not None,
+            machine=machine.machine,
+            in_touch=lambda: self.is_started and engine.is_in_touch,
             on_change=self.schedule_delivery,
-            clock=self.clock,
             metrics=metrics,
         )
         machine.on_topic = self.followers.note
@@ -245,6 +244,7 @@ class Gateway:
     def connection_closed(self, connection: Connection) -> None:
         """Drop a connection from the table."""
         self.connections.pop(connection, None)
+        self.followers.forget(connection)
         if self.is_stopping and not self.connections:
             self._all_closed.set()
 

@@ -41,7 +41,8 @@ class Histogram:
 class Metrics:
     """What one replica counts about its clients.
 
-    `operations` is keyed by `operation * 256 + code`; connection-level requests are not in it.
+    `operations` is keyed by `operation * 256 + code`; of the connection-level requests only "follow" is in
+    it, as TOPIC_READ.
     """
 
     __slots__ = (

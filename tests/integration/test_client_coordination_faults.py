@@ -198,9 +198,9 @@ def test_a_subscriber_of_followers_gets_all_in_order_while_replicas_are_killed_a
         sub = await aio.Sub("followed", client=other, read_from_followers=True)
 
         def serving() -> int:
-            connection = other.core.follower_reads._connection
-            assert connection is not None
-            return cluster.addresses.index(connection.address)
+            follower = other.core.follower_reads._follower
+            assert follower is not None
+            return cluster.addresses.index(follower.connection.address)
 
         async def put(numbers: range) -> None:
             for number in numbers:

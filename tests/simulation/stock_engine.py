@@ -187,6 +187,11 @@ class StockEngine:
             return None
         return self._links.client_addresses.get(leader)
 
+    @property
+    def is_in_touch(self) -> bool:
+        """See `Engine.is_in_touch`; the library does not tell when it heard its leader."""
+        return self.leader_hint() is not None
+
     async def transfer_leadership(self, target: str | None = None) -> bool:
         """See `Engine.transfer_leadership`; asks until the library agrees that the target is up to date."""
         if not self._running or self.core.role_now() is not Role.LEADER:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from client_peer import Answers, Peer, ok, play, refusal, scripted, welcome
+from client_peer import Answers, Peer, play, refusal, welcome
 from server_harness import LoopClock, run, serving_three, until
 
 from raftcoord import aio
 from raftcoord.client import follower_reads
 from raftcoord.client.errors import TopicDeleted
-from raftcoord.protocol.errors import BadRequest, CallTimeout, ClientClosed, Code
-from raftcoord.protocol.operations import Operation
+from raftcoord.machine import Machine
+from raftcoord.protocol.errors import BadRequest, CallTimeout, Code, SessionLost, UnsupportedVersion
 from raftcoord.protocol.values import pack_value
-from raftcoord.runtime import Runtime
+from raftcoord.runtime import Runtime, SystemRng
 from raftcoord.server.replica import ReplicaServer
 
 
@@ -58,7 +59,7 @@ def test_messages_come_from_a_follower_and_from_another_one_when_it_stops(tmp_pa
     run(scenario())
 
 
-def test_a_change_of_leader_and_a_replica_alone_lose_nothing(tmp_path: Path) -> None:
+def test_a_change_of_leader_loses_nothing(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with serving_three(tmp_path) as servers, connected(servers) as client:
             pub = aio.Pub("t", client)
@@ -92,7 +93,7 @@ def test_what_one_call_did_not_wait_for_is_there_for_the_next(tmp_path: Path) ->
             await until(lambda: len(serving_followed(servers)) == 1)
             cancelled.cancel()
             [follower] = serving_followed(servers)
-            assert [len(waits) for waits in follower.gateway.followers._waits.values()] == [1]
+            assert len(follower.gateway.followers._waits) == 1
             await pub.put_many([1, 2, 3])
             assert sorted(await asyncio.gather(*(sub.get() for _ in range(3)))) == [1, 2, 3]
             with pytest.raises(CallTimeout):
@@ -101,6 +102,14 @@ def test_what_one_call_did_not_wait_for_is_there_for_the_next(tmp_path: Path) ->
             assert await sub.get(0) == 4
             await pub.put(5)
             assert await sub.get() == 5  # and not again what a follower said of an earlier place
+            with pytest.raises(CallTimeout):
+                await sub.get("50ms")
+            await until(lambda: len(serving_followed(servers)) == 1)
+            [follower] = serving_followed(servers)
+            follower.gateway.followers._machine = Machine()  # it does not move on
+            await pub.put_many([6, 7])
+            assert await sub.get(0) == 6
+            assert await sub.get() == 7
 
     run(scenario())
 
@@ -119,16 +128,55 @@ def test_a_deleted_topic_and_a_closed_client_end_the_wait(tmp_path: Path) -> Non
             closed = asyncio.create_task((await aio.Sub("t", client=client, read_from_followers=True)).get())
             await until(lambda: len(serving_followed(servers)) == 1)
             await client.close()
-            with pytest.raises(ClientClosed):
+            with pytest.raises(SessionLost):
                 await closed
 
     run(scenario())
 
 
-def test_a_pickled_subscription_still_reads_from_followers() -> None:
-    client = aio.Client("localhost:1", set_as_default=False)
-    sub = aio.Sub("t", 7, client, read_from_followers=True)
-    assert sub._options()["read_from_followers"] is True
+def test_a_leader_is_left_when_others_can_serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_reads, "STAY_S", 1.0)
+
+    async def scenario() -> None:
+        async with serving_three(tmp_path) as servers, connected(servers) as client:
+            pub = aio.Pub("t", client)
+            await pub.put(0)
+            reading = asyncio.create_task(
+                _take(await aio.Sub("t", client=client, read_from_followers=True), 40)
+            )
+            await until(lambda: len(serving_followed(servers)) == 1)
+            [follower] = serving_followed(servers)
+            await next(s for s in servers if s.gateway.is_serving)._engine.transfer_leadership(
+                follower.config.name
+            )
+            await until(lambda: follower.gateway.is_serving)
+            for number in range(40):
+                await pub.put(number)
+                await asyncio.sleep(0.1)
+                if number == 30:
+                    assert serving_followed(servers) not in ([], [follower])
+            assert await reading == list(range(40))
+
+    run(scenario())
+
+
+def test_an_offset_of_another_store_is_no_endless_wait(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving_three(tmp_path) as servers, connected(servers) as client:
+            with pytest.raises(TopicDeleted):
+                await aio.Sub("never", 1000, client, read_from_followers=True).get()
+            offset = await aio.Pub("t", client).put(0)
+            sub = aio.Sub("t", offset, client, read_from_followers=True)
+            assert await sub.get() == 0
+            assert not serving_followed(servers)
+            with pytest.raises(CallTimeout):
+                await sub.get("50ms")
+            assert serving_followed(servers)
+            woken = pickle.loads(pickle.dumps(sub))  # noqa: S301  # ours
+            assert woken._read_from_followers
+            await woken.client.close()
+
+    run(scenario())
 
 
 # Against replicas that misbehave.
@@ -170,11 +218,46 @@ def test_a_busy_replica_is_asked_again_and_one_that_refuses_raises() -> None:
     play(scenario, Peer(follow=follow))
 
 
+class Constant(SystemRng):
+    """Lets addresses be tried in their own order."""
+
+    def random(self) -> float:
+        return 0.5
+
+
+@asynccontextmanager
+async def reading_from(*peers: Peer) -> AsyncIterator[aio.Client]:
+    """A client whose session is at the last peer, and which asks the others first, in this order."""
+    for number, peer in enumerate(peers):
+        greet(peer, f"r{number}", leads=peer is peers[-1])
+    async with AsyncExitStack() as stack:
+        for peer in peers:
+            await stack.enter_async_context(peer)
+        addresses = [peer.address for peer in peers]
+        client = aio.Client(addresses, set_as_default=False, runtime=Runtime(rng=Constant()))
+        yield await stack.enter_async_context(client)
+
+
+def greet(peer: Peer, name: str, *, leads: bool) -> None:
+    hello = peer.hello
+
+    def named(number: int, options: dict[str, Any]) -> list[Any] | None:
+        if options and not leads:
+            return refusal(Code.NOT_LEADER)
+        answer = hello(number, options)
+        if answer is not None and answer[2] == Code.OK:
+            answer[3]["server"] = name
+        return answer
+
+    peer.hello = named
+
+
 @pytest.mark.parametrize("kind", ["out of touch", "closes", "babbles", "refuses", "silent"])
+@pytest.mark.parametrize("alternative", ["another follower", "the leader"])
 def test_a_replica_that_disappoints_is_left_for_another_one(
-    kind: str, monkeypatch: pytest.MonkeyPatch
+    kind: str, alternative: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(follower_reads, "ANSWER_LIMIT_S", 0.5)
+    monkeypatch.setattr(follower_reads, "ANSWER_LIMIT_S", 0.3)
 
     async def scenario() -> None:
         def disappoint(message: list[Any]) -> Answers:
@@ -183,22 +266,55 @@ def test_a_replica_that_disappoints_is_left_for_another_one(
             answers = {"out of touch": [[message[0], int(Code.NOT_LEADER), None]], "babbles": [[7]]}
             return answers.get(kind, [])
 
-        bad, good, leader = Peer(follow=disappoint), Peer(follow=serve_offsets), Peer()
-        not_leader = refusal(Code.NOT_LEADER)
-        bad.hello = lambda number, options: not_leader if options or kind == "refuses" else welcome(session=0)
-        good.hello = lambda number, options: not_leader if options else welcome(session=0)
-        leader.hello = lambda number, options: welcome()
-        leader.answers = scripted({Operation.CLOSE_SESSION: ok})
-        async with AsyncExitStack() as stack:
-            for peer in (bad, good, leader):
-                await stack.enter_async_context(peer)
-            client = aio.Client([bad.address, good.address, leader.address], set_as_default=False)
-            await stack.enter_async_context(client)
-            reads = client.core.follower_reads
-            reads._left = good.address  # so that the bad one is first
-            assert await sub_of(client).get() == 40
-            assert bad.follows or kind == "refuses"
-            assert len(good.follows) == 1
+        bad, good, leader = Peer(follow=disappoint), Peer(follow=serve_offsets), Peer(follow=serve_offsets)
+        if kind == "refuses":
+            bad.hello = lambda number, options: refusal(Code.LIMIT)
+        peers = (bad, good, leader) if alternative == "another follower" else (bad, leader)
+        async with reading_from(*peers) as client:
+            sub = sub_of(client)
+            assert await _take(sub, 4) == [40, 41, 42, 43]
+            assert len(bad.follows) == (kind != "refuses")
+            assert [len(good.follows), len(leader.follows)] == ([2, 0] if good in peers else [0, 2])
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_many_subscriptions_share_one_attempt_and_its_pauses() -> None:
+    async def scenario() -> None:
+        away = Peer(follow=lambda message: [[message[0], int(Code.NOT_LEADER), None]])
+        leader = Peer(follow=lambda message: [[message[0], int(Code.NOT_LEADER), None]])
+        async with reading_from(away, leader) as client:
+            subs = [aio.Sub("t", 40, client, read_from_followers=True) for _ in range(200)]
+            results = await asyncio.gather(*(sub.get("600ms") for sub in subs), return_exceptions=True)
+            assert {type(result) for result in results} == {CallTimeout}
+            assert 2 <= len(away.connections) + len(leader.connections) < 100
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_refusal_for_good_is_raised() -> None:
+    async def scenario() -> None:
+        def hello(number: int, options: dict[str, Any]) -> list[Any]:
+            return welcome() if options else refusal(Code.UNSUPPORTED_VERSION, "speaks version 9")
+
+        async with reading_from(Peer(hello=hello)) as client:
+            with pytest.raises(UnsupportedVersion, match="speaks version 9"):
+                await sub_of(client).get()
+
+    asyncio.run(asyncio.wait_for(scenario(), 20))
+
+
+def test_a_connection_that_nobody_reads_from_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follower_reads, "IDLE_S", 0.05)
+
+    async def scenario() -> None:
+        follower, leader = Peer(follow=serve_offsets), Peer()
+        async with reading_from(follower, leader) as client:
+            sub = sub_of(client)
+            assert await _take(sub, 2) == [40, 41]
+            await follower.until(lambda peer: not any(connection.open for connection in peer.connections))
+            assert await _take(sub, 2) == [42, 43]
+            assert len(follower.connections) == 3  # the first one asked for a session
             assert not leader.follows
 
     asyncio.run(asyncio.wait_for(scenario(), 20))

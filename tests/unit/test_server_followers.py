@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_harness import NAME, VALUE, RawClient, let_pass, run, serving, serving_three, until
+from server_harness import NAME, VALUE, RawClient, run, serving, serving_three, until
 
 from raftcoord.protocol.errors import Code
 from raftcoord.protocol.operations import FOLLOW_HOLD_S, Operation
-from raftcoord.server import followers
+from raftcoord.protocol.values import pack_name
+from raftcoord.server import connection, followers
 from raftcoord.server.replica import ReplicaServer
 
 PUBLISH, DELETE = int(Operation.TOPIC_PUBLISH), int(Operation.TOPIC_DELETE)
@@ -31,7 +32,7 @@ async def leader_and_followers(servers: list[ReplicaServer]) -> tuple[ReplicaSer
 
 
 def waiting_at(server: ReplicaServer) -> int:
-    return sum(map(len, server.gateway.followers._waits.values()))
+    return len(server.gateway.followers._waits)
 
 
 def test_every_replica_serves_the_same_messages(tmp_path: Path) -> None:
@@ -127,11 +128,52 @@ def test_waits_are_bounded_and_those_of_closed_connections_go(
             assert (await first.ask([-3, "follow", NAME, 99, 1]))[:2] == [-3, Code.BUSY]
             second.send([-1, "follow", NAME, 99, 1])
             assert (await second.ask([-2, "follow", NAME, 99, 1]))[:2] == [-2, Code.BUSY]
-            await first.close()
-            await let_pass(FOLLOW_HOLD_S - 1)
             assert waiting_at(server) == 3
-            assert await second.receive() == [-1, Code.EMPTY, None]
-            assert waiting_at(server) == 0
+            await first.close()
+            await until(lambda: waiting_at(server) == 1)
+            second.send([-2, "follow", NAME, 99, 1])
+            await until(lambda: waiting_at(server) == 2)
+            assert repr(server.gateway.followers) == "<Followers waiting=2 topics=1>"
+
+    run(scenario())
+
+
+def test_an_id_that_waits_is_not_taken_again(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as server:
+            subscriber = await RawClient.observer(server)
+            subscriber.send([-1, "follow", NAME, 99, 1])
+            assert (await subscriber.ask([-1, "follow", NAME, 99, 1]))[:2] == [-1, Code.MALFORMED]
+            assert waiting_at(server) == 1
+
+    run(scenario())
+
+
+def test_a_replica_that_stays_behind_a_subscriber_turns_it_away(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as server:
+            offset = await publish(await RawClient.with_session(server), 1, VALUE)
+            subscriber = await RawClient.observer(server)
+            for identifier, name in ((-1, NAME), (-2, pack_name("there is no such topic"))):
+                answer = await subscriber.ask([identifier, "follow", name, offset + 2, 1])
+                assert answer == [identifier, Code.NOT_LEADER, None]
+
+    run(scenario())
+
+
+def test_answers_of_one_turn_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        async with serving(tmp_path) as server:
+            publisher = await RawClient.with_session(server)
+            offset = await publish(publisher, 1, VALUE)
+            subscriber = await RawClient.observer(server)
+            for identifier in (-1, -2):
+                subscriber.send([identifier, "follow", NAME, offset + 1, 1])
+            await until(lambda: waiting_at(server) == 2)
+            monkeypatch.setattr(connection, "READ_ANSWERS_BYTES_MAX", 0)
+            await publish(publisher, 2, VALUE)
+            assert await subscriber.receive() == [-1, Code.OK, [offset + 2, 0, [VALUE]]]
+            assert (await subscriber.receive())[:2] == [-2, Code.BUSY]
 
     run(scenario())
 
