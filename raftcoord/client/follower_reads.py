@@ -164,24 +164,28 @@ class FollowerReads:
         rng, disappointing = self._runtime.rng, self._disappointing
         leading: _Follower | None = None
         codes: list[int | None] = []
-        for address in sorted(self._addresses, key=lambda address: (address in disappointing, rng.random())):
-            if leading is not None and address in disappointing:
-                break
-            found = await self._try(address)
-            if not isinstance(found, _Follower):
-                codes.append(found)
-            elif found.server != self._leader():
-                self._take(found)
-                break
-            else:
-                leading = found
-        if self._follower is not None:
+        order = sorted(self._addresses, key=lambda address: (address in disappointing, rng.random()))
+        try:
+            for address in order:
+                if leading is not None and address in disappointing:
+                    break
+                found = await self._try(address)
+                if not isinstance(found, _Follower):
+                    codes.append(found)
+                elif found.server != self._leader():
+                    self._take(found)
+                    return
+                elif leading is None:
+                    leading = found
+                else:  # under another address
+                    found.connection.close()
             if leading is not None:
+                self._take(leading)
+            elif codes[-1] is not None and HOPELESS.issuperset(codes):
+                self._refusal = codes[-1], self.problem
+        finally:
+            if leading is not None and leading is not self._follower:
                 leading.connection.close()
-        elif leading is not None:
-            self._take(leading)
-        elif all(code in HOPELESS for code in codes) and codes[-1] is not None:
-            self._refusal = codes[-1], self.problem
 
     async def _try(self, address: str) -> _Follower | int | None:
         """Return the replica at an address, or the code of its refusal; None when it did not answer."""
