@@ -50,6 +50,7 @@ from raftcoord.runtime import Runtime
 from raftcoord.server import replica
 from raftcoord.server.replica import ReplicaServer
 from raftcoord.testing.simulation import world
+from raftcoord.testing.simulation.confirmed import Confirmations
 from raftcoord.testing.simulation.probe import WatchedMachine
 from raftcoord.testing.simulation.raft_checks import Entry, RaftChecks
 
@@ -401,6 +402,7 @@ def watch_stock_engine(
     watched: WatchedMachine,
     incarnation: int,
     _checks: RaftChecks,
+    _confirmations: Confirmations,
     _check: Callable[..., None],
     on_message: Callable[[str, str, dict[str, Any]], None],
 ) -> StockView:

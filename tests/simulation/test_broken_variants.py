@@ -19,6 +19,8 @@ SOON = (
     "own_vote_counted_twice",
     "serve_before_own_entry",
     "reads_without_quorum_round",
+    "reads_join_round_under_way",
+    "attached_without_barrier",
     "session_believed_beyond_ttl",
     "expiry_by_local_clock",
     "stamped_by_local_clock",

@@ -1,7 +1,8 @@
 """Watching a replica from inside: what it adds, syncs, sends, applies and restores is told to the checks.
 
 The engine knows nothing of it: methods of its parts are wrapped right after it has recovered, before it has
-run for the first time. All private names of production code that the simulation reads are in this file.
+run for the first time. Only connections of clients are made as watched ones (see `confirmed.py`). All private
+names of production code that the simulation reads are in this file.
 
 Invariants:
   1. A probe changes nothing: it calls what it wraps with the same arguments and returns the same result.
@@ -15,10 +16,12 @@ from typing import Any, Protocol
 
 from raftcoord.consensus import messages as m
 from raftcoord.consensus.engine import RaftEngine
-from raftcoord.consensus.interface import Role, StateMachine
+from raftcoord.consensus.interface import BarrierCallback, Role, StateMachine
 from raftcoord.consensus.journal import Journal
 from raftcoord.machine import Machine
+from raftcoord.server.hello import handle_hello
 from raftcoord.server.replica import ReplicaServer
+from raftcoord.testing.simulation.confirmed import Confirmations, WatchedConnection
 from raftcoord.testing.simulation.raft_checks import DurableLog, Entry, RaftChecks
 
 
@@ -154,11 +157,26 @@ def watch_machine(server: ReplicaServer, observer: Observer) -> WatchedMachine:
     return watched
 
 
+def watch_clients(server: ReplicaServer, confirmations: Confirmations, check: Callable[..., None]) -> None:
+    """Have checked what clients are answered; before the server is started.
+
+    Args:
+        check: `Scheduler.check`.
+    """
+    gateway = server.gateway
+
+    def new_connection() -> WatchedConnection:
+        return WatchedConnection(gateway, handle_hello, confirmations, check)
+
+    setattr(gateway, "new_connection", new_connection)  # noqa: B010
+
+
 def watch_engine(
     server: ReplicaServer,
     watched: WatchedMachine,
     incarnation: int,
     checks: RaftChecks,
+    confirmations: Confirmations,
     check: Callable[..., None],
     on_message: Callable[[str, str, m.Envelope], None],
 ) -> EngineView:
@@ -175,10 +193,12 @@ def watch_engine(
     watched.snapshot_index = lambda: 0 if store.latest is None else store.latest.index
     check(checks.recovered, view, journal.getCurrentTerm(), journal.getVotedForNodeId())
     _watch_journal(view, journal, checks, check)
+    _watch_barriers(view.engine, confirmations, check)
     send, handle = view.parts.transport.send, view._core.handle
 
     def watched_send(peer: str, envelope: m.Envelope) -> None:
         check(checks.said, view, peer, envelope)
+        confirmations.on_sent(envelope)
         on_message(view.name, peer, envelope)
         send(peer, envelope)
 
@@ -190,6 +210,28 @@ def watch_engine(
     setattr(view.parts.transport, "send", watched_send)  # noqa: B010
     setattr(view._core, "handle", watched_handle)  # noqa: B010
     return view
+
+
+def _watch_barriers(engine: RaftEngine, confirmations: Confirmations, check: Callable[..., None]) -> None:
+    read_barrier, peer_message = engine.read_barrier, engine.peer_message
+    confirmations.is_watching = True
+
+    def watched_barrier(callback: BarrierCallback) -> None:
+        asked = confirmations.sent
+
+        def watched_callback(passed: bool) -> None:
+            if passed:
+                check(confirmations.require, asked, "lets a read pass")
+            callback(passed)
+
+        read_barrier(watched_callback)
+
+    def watched_message(peer: str, envelope: m.Envelope) -> None:
+        confirmations.on_received(peer, envelope)
+        peer_message(peer, envelope)
+
+    setattr(engine, "read_barrier", watched_barrier)  # noqa: B010
+    setattr(engine, "peer_message", watched_message)  # noqa: B010
 
 
 def _watch_journal(

@@ -9,6 +9,7 @@ from raftcoord.consensus.messages import Envelope
 from raftcoord.machine import Machine
 from raftcoord.server.replica import ReplicaServer
 from raftcoord.testing.simulation.clients import ClientHost
+from raftcoord.testing.simulation.confirmed import Confirmations
 from raftcoord.testing.simulation.history_checks import check_histories
 from raftcoord.testing.simulation.holders import check_beliefs
 from raftcoord.testing.simulation.hosts import CLIENT_PORT, ReplicaHost, replica_names
@@ -16,7 +17,13 @@ from raftcoord.testing.simulation.link_rules import LinkRules, Pace
 from raftcoord.testing.simulation.nemesis import Nemesis
 from raftcoord.testing.simulation.network import SimNetwork
 from raftcoord.testing.simulation.oracle import Oracle
-from raftcoord.testing.simulation.probe import EngineView, WatchedMachine, watch_engine, watch_machine
+from raftcoord.testing.simulation.probe import (
+    EngineView,
+    WatchedMachine,
+    watch_clients,
+    watch_engine,
+    watch_machine,
+)
 from raftcoord.testing.simulation.raft_checks import RaftChecks
 from raftcoord.testing.simulation.records import Record
 from raftcoord.testing.simulation.scenario import Scenario
@@ -50,6 +57,7 @@ class World:
         self.state_checks = StateChecks(self.oracle)
         self._expired: set[int | None] = set()  # sessions in which no client may believe any more
         self._watched: dict[str, WatchedMachine] = {}
+        self._confirmations: dict[str, Confirmations] = {}
         self.replicas = {
             name: ReplicaHost(
                 name,
@@ -106,6 +114,9 @@ class World:
     def _on_server(self, host: ReplicaHost, server: ReplicaServer) -> None:
         self.state_checks.started(host.name)
         self._watched[host.name] = watch_machine(server, self)
+        confirmations = Confirmations(host.name, len(self.replicas))
+        self._confirmations[host.name] = confirmations
+        watch_clients(server, confirmations, self.scheduler.check)
 
     def _on_started(self, host: ReplicaHost, server: ReplicaServer) -> EngineView:
         if host.rotten is not None and host.rotten.is_there(host.disk.store):
@@ -117,6 +128,7 @@ class World:
             self._watched[host.name],
             host.incarnation,
             self.raft_checks,
+            self._confirmations[host.name],
             self.scheduler.check,
             self._on_message,
         )
