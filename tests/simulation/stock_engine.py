@@ -372,6 +372,10 @@ class StockView:
         """See `EngineView.matches`: without disks there is nothing to compare them with."""
         return {}
 
+    def journal_ends(self) -> dict[str, int]:
+        """See `EngineView.journal_ends`: its journal is made perfect, and is not on the simulated disk."""
+        return {}
+
     @property
     def commit_index(self) -> int:
         index: int = self._core.raftCommitIndex

@@ -21,6 +21,7 @@ SOON = (
     "reads_without_quorum_round",
     "reads_join_round_under_way",
     "attached_without_barrier",
+    "torn_tail_not_cut",
     "session_believed_beyond_ttl",
     "expiry_by_local_clock",
     "stamped_by_local_clock",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 
+import msgspec
 import pytest
 from little_scenarios import fault, scenario
 
@@ -152,6 +153,20 @@ def test_each_seed_has_some_kinds_of_objects_and_the_oldest_make_half_of_the_cal
             for one in scenarios
         )
         assert SEEDS / 10 < having < SEEDS / 2
+
+
+def test_some_seeds_have_faults_more_that_tear_writes(
+    monkeypatch: pytest.MonkeyPatch, scenarios: list[Scenario]
+) -> None:
+    monkeypatch.setattr(tables, "TORN_WRITES_SHARE", 0)
+    having = 0
+    for one in scenarios:
+        fewer = generate(one.seed)
+        more = Counter(map(repr, one.faults)) - Counter(map(repr, fewer.faults))
+        assert fewer == msgspec.structs.replace(one, faults=fewer.faults)
+        assert all("'power': True" in each and "'moment': 'journal_" in each for each in more)
+        having += bool(more)
+    assert SEEDS / 20 < having < SEEDS / 5
 
 
 def test_the_tables_know_the_same_kinds() -> None:

@@ -61,7 +61,9 @@ class Inode:
             start = page * PAGE_BYTES
             before = bytes(contents[start : start + PAGE_BYTES])
             after = rng.choice([before, *versions, versions[-1]]).ljust(len(before), b"\0")
-            cut = rng.choice((len(before), len(before), rng.randint(0, len(before))))
+            changed = [at for at in range(len(before)) if before[at] != after[at]] or [0]
+            # A tear in what stays the same would be none.
+            cut = rng.choice((len(before), len(before), rng.randint(changed[0] + 1, changed[-1] + 1)))
             contents[start : start + len(before)] = after[:cut] + before[cut:]
         self.current, self.durable = contents, bytearray(contents)
         self.unsynced.clear()

@@ -21,6 +21,7 @@ from raftcoord.testing.simulation.workload import busy_readers, mixed_clients
 DEPOSED_SHARE: Final = 0.25  # of all seeds with several replicas
 SLOW_ELECTIONS_SHARE: Final = 0.1
 LAGGARDS_SHARE: Final = 0.15
+TORN_WRITES_SHARE: Final = 0.1
 TUNING: Final[dict[str, tuple[int, ...]]] = {
     "batches_in_flight": (2, 5, 5),
     "batch_commands": (1, 3),
@@ -76,6 +77,10 @@ def generate(seed: int) -> Scenario:
         faults = _faults(rng, settings, len(clients), heal_ms)
     if any(fault.kind == "jump_clock" and not fault.target.startswith("c") for fault in faults):
         settings = msgspec.structs.replace(settings, fair_clocks=False)
+    # These have randomness of their own: what else becomes of a seed does not depend on them.
+    torn = stream(seed, "torn writes")
+    if torn.random() < TORN_WRITES_SHARE:
+        faults = tuple(sorted((*faults, *_torn_writes(torn, heal_ms)), key=lambda fault: fault.at_ms))
     return Scenario(seed=seed, settings=settings, clients=clients, faults=faults, heal_ms=heal_ms)
 
 
@@ -197,6 +202,26 @@ def _laggards(rng: random.Random, settings: Settings, heal_ms: int) -> tuple[Fau
         at_ms += last_ms + rng.randrange(100, 600)
     in_time = (fault for fault in faults if fault.at_ms < heal_ms)
     return tuple(sorted(in_time, key=lambda fault: fault.at_ms))
+
+
+def _torn_writes(rng: random.Random, heal_ms: int) -> tuple[Fault, ...]:
+    """Hosts that lose their power again and again between a write to the journal and its sync."""
+    return tuple(
+        Fault(
+            at_ms=rng.randrange(50, heal_ms),
+            kind="crash_at",
+            target="anyone",
+            last_ms=rng.choice((10, 100, 400)),
+            options={
+                "moment": rng.choice(("journal_write", "journal_sync")),
+                "nth": rng.choice((1, 2, 5)),
+                "power": True,
+                "after": False,
+                "twice": rng.random() < 0.3,
+            },
+        )
+        for _ in range(rng.choice((3, 5, 8)))
+    )
 
 
 # Faults.

@@ -148,6 +148,11 @@ class EngineView:
         """Return up to which index the leader takes each peer's log for its own."""
         return {str(peer): self._core.match_index(peer) for peer in self._core._nodes}
 
+    def journal_ends(self) -> dict[str, int]:
+        """Return behind which byte of each journal file that is or will be written to nothing was written."""
+        files = self.parts.journal._files
+        return {file.path: file.offset for file in (files._active, files._spare) if file is not None}
+
 
 def watch_machine(server: ReplicaServer, observer: Observer) -> WatchedMachine:
     """Put an observer between engine and machine; before the server is started."""

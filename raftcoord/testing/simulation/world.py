@@ -10,6 +10,7 @@ from raftcoord.machine import Machine
 from raftcoord.server.replica import ReplicaServer
 from raftcoord.testing.simulation.clients import ClientHost
 from raftcoord.testing.simulation.confirmed import Confirmations
+from raftcoord.testing.simulation.disk_checks import check_ends
 from raftcoord.testing.simulation.history_checks import check_histories
 from raftcoord.testing.simulation.holders import check_beliefs
 from raftcoord.testing.simulation.hosts import CLIENT_PORT, ReplicaHost, replica_names
@@ -123,7 +124,7 @@ class World:
             self.scheduler.fail(Violation("damage is refused", f"{host.name} serves from {host.rotten}"))
         elif host.disk.store.capacity_bytes is None:
             host.excuse = None
-        return watch_engine(
+        view = watch_engine(
             server,
             self._watched[host.name],
             host.incarnation,
@@ -132,6 +133,9 @@ class World:
             self.scheduler.check,
             self._on_message,
         )
+        if not view.has_failed:
+            self.scheduler.check(check_ends, host.name, host.disk.store, view.journal_ends())
+        return view
 
     def _on_message(self, sender: str, receiver: str, envelope: Envelope) -> None:
         if self._tell is not None:
