@@ -16,7 +16,7 @@ from raftcoord.testing.simulation.disk import MOMENTS
 from raftcoord.testing.simulation.generate import generate
 from raftcoord.testing.simulation.hosts import _server_config, replica_names
 from raftcoord.testing.simulation.nemesis import ALL_MOMENTS, FAULTS, MESSAGE_MOMENTS
-from raftcoord.testing.simulation.scenario import Fault, Scenario, decode, encode
+from raftcoord.testing.simulation.scenario import ClientPlan, Fault, Scenario, decode, encode
 from raftcoord.testing.simulation.steps import STEPS
 
 SEEDS = 400
@@ -153,6 +153,22 @@ def test_each_seed_has_some_kinds_of_objects_and_the_oldest_make_half_of_the_cal
             for one in scenarios
         )
         assert SEEDS / 10 < having < SEEDS / 2
+
+
+def _waits_for_deletions(plan: ClientPlan) -> bool:
+    kinds = {step.kind for step in itertools.chain(*plan.threads)}
+    return kinds == {"set", "delete", "get", "watch"}
+
+
+def test_some_seeds_have_a_client_more_that_waits_for_what_it_deletes(
+    monkeypatch: pytest.MonkeyPatch, scenarios: list[Scenario]
+) -> None:
+    having = [one for one in scenarios if _waits_for_deletions(one.clients[-1])]
+    assert SEEDS / 30 < len(having) < SEEDS / 8
+    monkeypatch.setattr(tables, "WATCHER_SHARE", 0)
+    for one in having:
+        alone = generate(one.seed)
+        assert alone == msgspec.structs.replace(one, clients=one.clients[:-1])
 
 
 def test_some_seeds_have_faults_more_that_tear_writes(

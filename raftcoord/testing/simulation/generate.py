@@ -16,12 +16,14 @@ import msgspec
 from raftcoord.testing.simulation.nemesis import ALL_MOMENTS
 from raftcoord.testing.simulation.scenario import Fault, Scenario, Settings
 from raftcoord.testing.simulation.scheduler import stream
-from raftcoord.testing.simulation.workload import busy_readers, mixed_clients
+from raftcoord.testing.simulation.workload import busy_readers, mixed_clients, watching_client
 
 DEPOSED_SHARE: Final = 0.25  # of all seeds with several replicas
 SLOW_ELECTIONS_SHARE: Final = 0.1
 LAGGARDS_SHARE: Final = 0.15
+WATCHER_SHARE: Final = 0.08
 TORN_WRITES_SHARE: Final = 0.1
+CLIENTS_MAX: Final = 5
 TUNING: Final[dict[str, tuple[int, ...]]] = {
     "batches_in_flight": (2, 5, 5),
     "batch_commands": (1, 3),
@@ -77,8 +79,10 @@ def generate(seed: int) -> Scenario:
         faults = _faults(rng, settings, len(clients), heal_ms)
     if any(fault.kind == "jump_clock" and not fault.target.startswith("c") for fault in faults):
         settings = msgspec.structs.replace(settings, fair_clocks=False)
-    # These have randomness of their own: what else becomes of a seed does not depend on them.
-    torn = stream(seed, "torn writes")
+    # These have randomness of their own, so that what else becomes of a seed does not depend on them.
+    watcher, torn = stream(seed, "watcher"), stream(seed, "torn writes")
+    if watcher.random() < WATCHER_SHARE and len(clients) < CLIENTS_MAX:
+        clients = (*clients, watching_client(watcher, heal_ms))
     if torn.random() < TORN_WRITES_SHARE:
         faults = tuple(sorted((*faults, *_torn_writes(torn, heal_ms)), key=lambda fault: fault.at_ms))
     return Scenario(seed=seed, settings=settings, clients=clients, faults=faults, heal_ms=heal_ms)

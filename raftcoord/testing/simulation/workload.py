@@ -225,3 +225,19 @@ def busy_readers(rng: random.Random, heal_ms: int) -> tuple[ClientPlan, ...]:
         )
         for _ in range(rng.choice((2, 3, 4)))
     )
+
+
+def watching_client(rng: random.Random, heal_ms: int) -> ClientPlan:
+    """Return a client that waits for a variable to change while it deletes that variable again and again.
+
+    A deletion that nobody waits for shows nothing, and elsewhere hardly anybody waits for just that one.
+    """
+    name = rng.choice(NAMES["variable"])
+    at_ms = 0
+    changes: list[Step] = []
+    while at_ms < heal_ms and len(changes) < 60:
+        think_ms = rng.choice((20, 60, 150))
+        at_ms += think_ms + 5
+        changes.append(_step(rng, ("set", "delete")[len(changes) % 2], name, think_ms, 0))
+    watches = [_step(rng, ("get", "watch")[number % 2], name, 0, 0) for number in range(60)]
+    return ClientPlan(ttl_ms=3000, timeout_ms=4000, threads=(tuple(changes), tuple(watches)))
