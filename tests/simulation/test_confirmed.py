@@ -170,6 +170,12 @@ class TestAnswers:
         client.say([1])
         client.connection.answer(1, code, None)
 
+    def test_a_subscriber_may_be_told_what_a_replica_has_applied(self) -> None:
+        client = Client()
+        client.connection.state = ConnectionState.OBSERVER
+        client.connection.accept(-1)
+        client.connection.answer(-1, Code.OK, None)
+
     def test_requests_are_asked_one_by_one(self) -> None:
         client = Client.attached()
         client.say([1])

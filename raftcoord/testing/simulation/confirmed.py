@@ -7,7 +7,7 @@ Invariants of what is checked, for every process of a replica that leads:
   1. A read barrier is passed only when a majority, the leader included, has answered an append or a chunk
      that left after the barrier was asked for.
   2. So it is for every answer to a client that says what the store holds, or that a session lives, counted
-     from the arrival of what is answered.
+     from the arrival of what is answered. Connections without a session promise nothing of the kind.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class WatchedConnection(Connection):
 
     def accept(self, sequence: int) -> bool:
         """See `Connection.accept`."""
-        self._asked[sequence] = self._arrived
+        if self.state is ConnectionState.SESSION:
+            self._asked[sequence] = self._arrived
         return super().accept(sequence)
 
     def send(self, message: Any) -> None:
