@@ -285,20 +285,22 @@ class TestDeath:
             lasts.add(host.open_journal().last_index)
         assert lasts == {3, 4}
 
-    def test_a_write_may_be_torn_by_a_loss_of_power(self) -> None:
-        kinds = set()
+    @pytest.mark.parametrize(("offset", "size"), [(0, 500), (200, 8), (700, 2)])
+    def test_a_write_may_be_torn_by_a_loss_of_power(self, offset: int, size: int) -> None:
+        parts = set()
         for seed in SEEDS:
             host = Host(seed)
             file = host.disk.open(PATH, create=True)
-            file.pwrite(bytes(500), 0)
+            file.pwrite(bytes(1000), 0)
             file.sync()
             host.disk.sync_directory("/data")
-            file.pwrite(b"x" * 500, 0)
+            file.pwrite(b"x" * size, offset)
             host.restart(power=True)
             data = host.store.contents()[PATH]
-            assert data == data.rstrip(b"\0").ljust(500, b"\0")
-            kinds.add(min(len(data.rstrip(b"\0")), 1) + (len(data.rstrip(b"\0")) == 500))
-        assert kinds == {0, 1, 2}  # nothing, a part, all
+            written = data.count(b"x")
+            assert data == (bytes(offset) + b"x" * written).ljust(1000, b"\0")
+            parts.add((written > 0) + (written == size))
+        assert parts == {0, 1, 2}  # nothing, a part, all
 
     def test_names_are_durable_when_their_folder_was_synced(self) -> None:
         found = set()
