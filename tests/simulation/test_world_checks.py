@@ -6,15 +6,16 @@ import gc
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
-from little_scenarios import after_run, fault, scenario
+from little_scenarios import after_run, calling, fault, scenario
 
 from raftcoord import aio
 from raftcoord.consensus.interface import FatalError
 from raftcoord.machine import Machine
 from raftcoord.protocol.errors import NotHolder
 from raftcoord.server.replica import ReplicaServer
-from raftcoord.testing.simulation import nemesis
+from raftcoord.testing.simulation import nemesis, world
 from raftcoord.testing.simulation.bit_rot import Rot
 from raftcoord.testing.simulation.clients import ClientHost
 from raftcoord.testing.simulation.faulty_disk import FaultyDisk, Inode
@@ -144,3 +145,14 @@ def test_a_run_that_goes_round_in_circles(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_crash_that_does_nothing_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ReplicaHost, "crash", lambda host, *, power, down_s: None)
     _broken(scenario(fault("rot")), "simulation")
+
+
+def test_only_the_bound_of_the_client_itself_must_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world, "ANSWERED_S", -100.0)
+    far = {"latency_ms": 70, "election_timeout_ms": 1500, "heartbeat_ms": 300}
+    calls = [(kind, name) for kind, name in (("update", "n1"), ("set", "v1")) for _ in range(8)]
+    one = calling(*calls, **far)
+    assert simulate(one).violation is None  # the updates have half a second, which is too short
+    plan = msgspec.structs.replace(one.clients[0], timeout_ms=150)
+    text = _broken(msgspec.structs.replace(one, clients=(plan,)), "liveness")
+    assert "gives <Call VARIABLE_" in text

@@ -141,7 +141,7 @@ class ClientHost:
                 return
 
     def _given_up(self, call: Call) -> None:
-        if not call.wait:
+        if call.deadline:  # the client's own bound: what a caller allows may be too short for what it asks
             self._scheduler.check(self._on_given_up, self, repr(call))
 
     @property
