@@ -141,7 +141,8 @@ client.close()
 def test_an_interrupted_wait_takes_nothing(cluster: LocalCluster, client: raftcoord.Client) -> None:
     waiter = script(
         """
-import sys, raftcoord
+import signal, sys, raftcoord
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in the background
 with raftcoord.Client(sys.argv[1]):
     queue = raftcoord.Queue("interrupted")
     print("waiting", flush=True)
