@@ -79,9 +79,8 @@ class Followers:
         self._in_touch = in_touch
         self._on_change = on_change
         self._metrics = metrics
-        self._waits: OrderedDict[_Wait, None] = (
-            OrderedDict()
-        )  # in the order in which they end: all are held equally long
+        # In the order in which they end: all are held equally long.
+        self._waits: OrderedDict[_Wait, None] = OrderedDict()
         self._by_name: dict[bytes, dict[_Wait, None]] = {}
         self._by_connection: dict[Connection, dict[int, _Wait]] = {}
         self._changed: dict[bytes, None] = {}
