@@ -11,9 +11,8 @@ from raftcoord.protocol.errors import Code
 from raftcoord.protocol.frames import MAGIC, PROTOCOL_VERSION, encode_frame
 from raftcoord.runtime import Runtime
 
-HOPELESS: Final = frozenset(
-    {Code.UNSUPPORTED_VERSION, Code.UNAUTHENTICATED, Code.MALFORMED}
-)  # refusals for good
+# Refusals for good: asking again changes nothing.
+HOPELESS: Final = frozenset({Code.UNSUPPORTED_VERSION, Code.UNAUTHENTICATED, Code.MALFORMED})
 
 
 async def say_hello(
