@@ -143,6 +143,7 @@ def test_half_an_answer_or_nonsense_ends_only_the_connection(garbage: bytes) -> 
         ["who", 1, 0, {}],
         ["raftcoord", 1, 0, {"session": "x"}],
         ["raftcoord", 1, 0, {"session": 0, "ttl_ms": 10, "frame_bytes_max": 1}],
+        ["raftcoord", 1, 0, {"session": 7, "ttl_ms": float("inf"), "frame_bytes_max": 1, "server": "r1"}],
         [],
     ],
 )
@@ -151,6 +152,8 @@ def test_a_malformed_welcome_is_no_welcome(hello: list[Any]) -> None:
         with pytest.raises(NotConnected):
             await client.connect("100ms")
         assert client.state is ClientState.LOST
+        await peer.until(lambda peer: len(peer.connections) > 4)
+        await peer.until(lambda peer: sum(connection.open for connection in peer.connections) <= 1)
 
     class Odd(Peer):
         def take(self, connection: Any, message: list[Any]) -> None:

@@ -52,6 +52,21 @@ def test_a_single_replica_is_a_cluster() -> None:
     run(work)
 
 
+def test_who_hears_nobody_is_out_of_touch_though_all_are_connected() -> None:
+    async def work() -> None:
+        async with cluster() as three:
+            leader = await three.leader()
+            await until(lambda: all(member.engine.is_in_touch for member in three.running))
+            for member in three.running:
+                member.engine._parts.transport.send = lambda peer, envelope: None  # type: ignore[method-assign]
+            await until(lambda: not any(member.engine.is_in_touch for member in three.running))
+            assert all(len(member.engine._parts.replication.connected) == 2 for member in three.running)
+            await leader.kill()
+            assert not leader.engine.is_in_touch
+
+    run(work)
+
+
 def test_followers_refuse_writes_and_reads() -> None:
     async def work() -> None:
         async with cluster() as three:
